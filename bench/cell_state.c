@@ -1,0 +1,189 @@
+/* cell_state.c - a cell's life in the database: begun, ended, failed before it began. */
+#include "bench/sweep.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/file.h"
+
+const char *kv_cell_status(int code) {
+    switch (code) {
+    case KV_OK:
+        return "done";
+    case KV_ENOMEM:
+        return "oom";
+    case KV_ETIMEOUT:
+        return "timeout";
+    case KV_ECANCEL:
+        return "interrupted";
+    default:
+        return "error";
+    }
+}
+
+void kv_cell_label(const kv_sweep *s, const kv_cell_run *c, char *out, size_t size) {
+    const kv_plan_task *t = &s->plan->tasks[c->plan->task];
+    char prefill[24], slots[48] = "";
+    kv_prefill_text(c->plan->chunk, prefill);
+    if (c->plan->budget) snprintf(slots, sizeof slots, " M=%d B=%d", c->plan->budget, c->plan->buffer);
+    snprintf(out, size, "%.60s %.60s%s %s %s", t->items ? kv_items_info(t->items)->name : t->spec,
+             c->plan->policy->canonical, slots, prefill, c->plan->query_before ? "before" : "after");
+}
+
+static const char *or_null(const char *s) {
+    return s && s[0] ? s : NULL;
+}
+
+static int model_row(kv_sweep *s, const kv_cell_run *c, int64_t *id, kv_error *err) {
+    const kv_identity *m = &s->plan->models[s->plan->tasks[c->plan->task].model];
+    kv_model_row r = {
+        .path = m->model_path,
+        .sha256 = m->model_sha256,
+        .arch = m->arch,
+        .name = m->name,
+        .weights = s->engine ? kv_engine_info(s->engine)->weights : NULL,
+        .adapter = or_null(m->adapter_dir),
+        .adapter_sha256 = or_null(m->adapter_sha256),
+        .gates = or_null(m->gates_path),
+        .gates_sha256 = or_null(m->gates_sha256),
+        .tokenizer_sha256 = m->tokenizer_sha256,
+        .chat_template = kv_chat_name(m->chat),
+        .chat_hash = m->chat_hash,
+        .n_layers = m->shape.n_layers,
+        .dim = m->shape.dim,
+        .n_heads = m->shape.n_heads,
+        .n_kv_heads = m->shape.n_kv_heads,
+        .head_dim = m->shape.head_dim,
+        .n_ctx = m->n_ctx,
+    };
+    return kv_store_model(s->store, &r, id, err);
+}
+
+static int policy_row(kv_sweep *s, const kv_cell_run *c, int64_t *id, kv_error *err) {
+    const kv_policy_spec *spec = c->plan->policy;
+    const char *params = strchr(spec->canonical, ':');
+    char sha[65];
+    kv_sha256_bytes(spec->canonical, strlen(spec->canonical), sha);
+    kv_policy_row r = {spec->policy->name, params ? params + 1 : NULL, sha, spec->policy->title};
+    return kv_store_policy(s->store, &r, id, err);
+}
+
+static int task_row(kv_sweep *s, const kv_cell_run *c, int64_t *id, kv_error *err) {
+    const kv_plan_task *t = &s->plan->tasks[c->plan->task];
+    kv_task_row r = {.name = t->spec, .variant = or_null(t->variant)};
+    if (t->items) {
+        const kv_task_info *i = kv_items_info(t->items);
+        r = (kv_task_row){i->name, i->variant, i->grader, i->data_sha256, i->version, i->grader_version};
+    }
+    return kv_store_task(s->store, &r, id, err);
+}
+
+static int begin_row(kv_sweep *s, kv_cell_run *c, kv_error *err) {
+    const kv_plan_cell *p = c->plan;
+    const kv_sampling *sampling = &s->plan->sampling;
+    int threads = (int)kv_opts_int(s->o, KV_OPT_THREADS);
+    char prefill[24];
+    kv_prefill_text(p->chunk, prefill);
+    kv_run_row r = {
+        .cell_key = p->key,
+        .host_id = s->host_id,
+        .build_id = s->build_id,
+        .budget = p->budget,
+        .buffer = p->buffer,
+        .batch = s->batch,
+        .n_threads = threads ? threads : s->host.n_cores,
+        .max_new = p->max_new,
+        .limit = (int)kv_opts_int(s->o, KV_OPT_LIMIT),
+        .prefill = prefill,
+        .query = p->query_before ? "before" : "after",
+        .numerics = p->numerics == KV_EXACT ? "exact" : "fast",
+        .backend = s->engine ? kv_engine_info(s->engine)->backend : "cpu",
+        .cache_type = p->numerics == KV_EXACT ? "f32" : "f16",
+        .score_path = "cpu",
+        .temperature = sampling->temperature,
+        .top_p = sampling->top_p,
+        .min_p = sampling->min_p,
+        .top_k = sampling->top_k,
+        .seed = s->plan->tasks[p->task].seed,
+        .argv = s->io->argv_text,
+        .any_build = kv_opts_flag(s->o, KV_OPT_RESUME_ANY),
+    };
+    int rc;
+    if ((rc = model_row(s, c, &r.model_id, err)) || (rc = policy_row(s, c, &r.policy_id, err)) ||
+        (rc = task_row(s, c, &r.task_id, err)))
+        return rc;
+    return kv_store_begin_run(s->store, &r, &c->run_id, err);
+}
+
+int kv_cell_record(kv_sweep *s, kv_cell_run *c, const char *status, const char *error, kv_error *err) {
+    char label[200];
+    int rc = begin_row(s, c, err);
+    if (rc == KV_OK) rc = kv_store_end_run(s->store, c->run_id, status, error, err);
+    kv_cell_label(s, c, label, sizeof label);
+    kv_progress_note(&s->progress, "cell %zu/%zu  %s  %s%s%s", c->index + 1, s->plan->n_cells, label, status,
+                     error ? ": " : "", error ? error : "");
+    s->progress.all_done += c->n_todo;
+    return rc;
+}
+
+static int open_policy(kv_sweep *s, kv_cell_run *c, kv_error *err) {
+    const kv_plan_cell *p = c->plan;
+    const kv_plan_task *t = &s->plan->tasks[p->task];
+    const kv_setup_args args = {.spec = p->policy,
+                                .budget = p->budget,
+                                .buffer = p->buffer,
+                                .chunk = p->chunk,
+                                .seed = t->seed,
+                                .info = kv_engine_info(s->engine),
+                                .gates = s->gates,
+                                .gates_err = &s->gates_err};
+    return kv_setup_open(&args, &c->setup, err);
+}
+
+int kv_cell_begin(kv_sweep *s, kv_cell_run *c, kv_error *err) {
+    kv_error why = {0};
+    int rc = open_policy(s, c, &why);
+    if (rc) return kv_cell_record(s, c, kv_cell_status(rc), why.text, err);
+    rc = begin_row(s, c, err);
+    if (rc) {
+        kv_setup_close(&c->setup);
+        return rc;
+    }
+    c->active = 1;
+    return KV_OK;
+}
+
+static int store_sums(kv_sweep *s, const kv_cell_run *c, kv_error *err) {
+    const kv_generate_stats *t = &c->sum;
+    const struct {
+        const char *name;
+        int64_t value;
+    } counters[] = {{"bytes_read", t->bytes_read},
+                    {"evictions", t->n_evictions},
+                    {"moved", t->n_moved},
+                    {"page_allocs", t->n_page_allocs},
+                    {"steps", t->n_steps}};
+    kv_memory_row m = {.weights = (int64_t)kv_engine_info(s->engine)->weight_bytes,
+                       .kv = (int64_t)t->kv_bytes_peak,
+                       .host_peak_rss = kv_host_peak_rss()};
+    int rc = kv_store_memory(s->store, c->run_id, &m, err);
+    for (size_t i = 0; i < sizeof counters / sizeof *counters && rc == KV_OK; i++)
+        rc = kv_store_counter(s->store, c->run_id, counters[i].name, counters[i].value, err);
+    return rc;
+}
+
+int kv_cell_end(kv_sweep *s, kv_cell_run *c, const char *status, const char *error, kv_error *err) {
+    char label[200], accuracy[64] = "";
+    int rc = c->n_calls ? store_sums(s, c, err) : KV_OK;
+    if (rc == KV_OK) rc = kv_store_end_run(s->store, c->run_id, status, error, err);
+    kv_setup_close(&c->setup);
+    c->active = 0;
+    s->progress.all_done += c->n_todo;
+    kv_cell_label(s, c, label, sizeof label);
+    if (c->n_scored)
+        snprintf(accuracy, sizeof accuracy, "  accuracy %.3f over %zu", c->score_sum / (double)c->n_scored,
+                 c->n_scored);
+    kv_progress_note(&s->progress, "cell %zu/%zu  %s  %s%s%s%s", c->index + 1, s->plan->n_cells, label, status,
+                     accuracy, error ? ": " : "", error ? error : "");
+    return rc;
+}

@@ -1,0 +1,156 @@
+/* doctor.c - the `doctor` command: everything a run needs, checked one by one, with what to do about it. */
+#include <stdarg.h>
+#include <string.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include "bench/command.h"
+#include "bench/hostinfo.h"
+#include "bench/identity.h"
+#include "datasets/task.h"
+#include "engine/file.h"
+#include "engine/gates.h"
+#include "results/process.h"
+
+typedef enum verdict { OK, WARN, FAIL } verdict;
+
+typedef struct doctor {
+    FILE *f;
+    int failed;
+} doctor;
+
+static void say(doctor *d, verdict v, const char *what, const char *fmt, ...) __attribute__((format(printf, 4, 5)));
+
+static void say(doctor *d, verdict v, const char *what, const char *fmt, ...) {
+    static const char *const words[] = {"ok  ", "warn", "FAIL"};
+    va_list ap;
+    fprintf(d->f, "%s  %-10s ", words[v], what);
+    va_start(ap, fmt);
+    vfprintf(d->f, fmt, ap);
+    va_end(ap);
+    fputc('\n', d->f);
+    d->failed |= v == FAIL;
+}
+
+static void check_host(doctor *d) {
+    kv_host_info h;
+    kv_hostinfo_read(&h);
+    int simd = strstr(h.features, "avx2") || strstr(h.features, "asimd");
+    say(d, simd ? OK : WARN, "cpu", "%s: %s%s", h.cpu[0] ? h.cpu : "unknown",
+        h.features[0] ? h.features : "no known vectors", simd ? "" : "; decode will be slow without AVX2");
+    say(d, OK, "cores", "%d", h.n_cores);
+    int low = h.ram_available < (int64_t)2 << 30;
+    say(d, low ? WARN : OK, "memory", "%.1f GiB, %.1f GiB available%s", (double)h.ram_bytes / (1 << 30),
+        (double)h.ram_available / (1 << 30), low ? "; 2 GiB are wanted: close other programs or lower --batch" : "");
+}
+
+static void check_build(doctor *d) {
+    const kv_build_info *b = kv_buildinfo_get();
+    const char *warning = kv_buildinfo_warning();
+    say(d, warning ? WARN : OK, "build", "%s, commit %.12s%s, %s%s%s", b->type, b->commit, b->dirty ? " + changes" : "",
+        b->compiler, warning ? "; " : "", warning ? warning : "");
+    say(d, OK, "sqlite", "%s", b->sqlite);
+    if (b->cuda[0])
+        say(d, OK, "cuda", "built with CUDA %s", b->cuda);
+    else
+        say(d, WARN, "cuda", "not built in: runs use the CPU");
+}
+
+static void check_db(doctor *d, const char *db) {
+    char dir[KV_PATH_MAX];
+    struct statvfs v;
+    snprintf(dir, sizeof dir, "%s", db);
+    char *slash = strrchr(dir, '/');
+    if (slash)
+        slash[slash == dir] = 0;
+    else
+        strcpy(dir, ".");
+    if (access(dir, W_OK) != 0 || (kv_path_exists(db) && access(db, W_OK) != 0)) {
+        say(d, FAIL, "results", "%s cannot be written: choose another file with --db", db);
+    } else if (statvfs(dir, &v) == 0) {
+        double gib = (double)v.f_bavail * (double)v.f_frsize / (1 << 30);
+        say(d,
+            gib < 0.1 ? FAIL
+            : gib < 1 ? WARN
+                      : OK,
+            "results", "%s, %.1f GiB free%s", db, gib, gib < 1 ? ": make room, or choose another place with --db" : "");
+    } else {
+        say(d, WARN, "results", "%s, free space unknown", db);
+    }
+}
+
+static void check_gnuplot(doctor *d, const char *program) {
+    const char *const argv[] = {program, "-e", "print GPVAL_VERSION, '.', GPVAL_PATCHLEVEL", NULL};
+    char version[64] = "";
+    int status = 0, rc = kv_process_run(argv, ".", &status, version, sizeof version, NULL);
+    version[strcspn(version, "\n")] = 0;
+    if (rc || status)
+        say(d, WARN, "gnuplot", "%s does not run: install gnuplot-nox for plots (tables and JSON work without)",
+            program);
+    else
+        say(d, OK, "gnuplot", "%s", version);
+}
+
+/* The default model by its hash; another one by opening it. */
+static void check_model(doctor *d, const kv_opts *o, const kv_paths *p, kv_identity *id) {
+    kv_error err = {0};
+    char hex[65];
+    int rc = kv_identity_resolve_model(o, 0, p, id, &err);
+    if (rc == KV_OK) rc = kv_sha256_file(id->model_path, hex, &err);
+    if (rc == KV_OK && id->is_default && strcmp(hex, kv_default_model_sha256) != 0)
+        rc = kv_fail(&err, KV_EFORMAT, "%.300s is damaged (sha256 %.12s...): run scripts/get_model.sh again",
+                     id->model_path, hex);
+    if (rc == KV_OK) rc = kv_identity_load(id, &err);
+    if (rc)
+        say(d, FAIL, "model", "%s", err.text);
+    else
+        say(d, OK, "model", "%s: %s, %d layers, context %d, chat template %s", id->model_path, id->arch,
+            id->shape.n_layers, id->n_ctx, kv_chat_name(id->chat));
+}
+
+/* Adapter and gates belong to the default model. */
+static void check_companions(doctor *d, const kv_paths *p, const kv_identity *id) {
+    char file[KV_PATH_MAX + 64];
+    kv_gate_file *g = NULL;
+    kv_error err = {0};
+    snprintf(file, sizeof file, "%s/adapter_model.safetensors", p->adapter);
+    say(d, kv_path_exists(file) ? OK : FAIL, "adapter", "%s%s", file,
+        kv_path_exists(file) ? "" : " is missing: check the tree out again");
+    if (!id->tokenizer) return;
+    if (kv_gates_open(p->gates, &id->shape, &g, &err))
+        say(d, FAIL, "gates", "%s", err.text);
+    else
+        say(d, OK, "gates", "%s", p->gates);
+    kv_gates_close(g);
+}
+
+static void count_task(void *user, const char *name, const char *title, const char *variants, int n_items,
+                       int max_new) {
+    (void)name, (void)title, (void)variants, (void)n_items, (void)max_new;
+    ++*(int *)user;
+}
+
+static void check_tasks(doctor *d, const kv_paths *p) {
+    int n = 0;
+    kv_error err = {0};
+    if (kv_task_list(p->datasets, count_task, &n, &err))
+        say(d, FAIL, "tasks", "%s", err.text);
+    else
+        say(d, n ? OK : FAIL, "tasks", "%d in %s/tasks", n, p->datasets);
+}
+
+int kv_cmd_doctor(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
+    doctor d = {io->out, 0};
+    kv_identity id = {0};
+    (void)err;
+    check_host(&d);
+    check_build(&d);
+    check_tasks(&d, p);
+    check_model(&d, o, p, &id);
+    if (!kv_opts_given(o, KV_OPT_MODEL)) check_companions(&d, p, &id);
+    check_db(&d, kv_opts_text(o, KV_OPT_DB) ? kv_opts_text(o, KV_OPT_DB) : p->db);
+    check_gnuplot(&d, kv_opts_text(o, KV_OPT_GNUPLOT));
+    kv_identity_free(&id);
+    fprintf(io->out, d.failed ? "\nsomething that a run needs is missing\n" : "\nready\n");
+    return d.failed ? KV_EXIT_FAILED : KV_EXIT_OK;
+}

@@ -1,0 +1,76 @@
+/* help.c - what --help prints: examples first, then the options straight from the option table. */
+#include "bench/options.h"
+
+typedef struct command_help {
+    const char *name, *summary, *examples, *notes;
+} command_help;
+
+static const command_help commands[KV_N_CMDS] = {
+    [KV_CMD_RUN] =
+        {"run", "run policies over tasks and record every sample",
+         "  trimbench run\n"
+         "  trimbench run --policy full,window,h2o,snapkv,trimkv --budget 128..1024*2 --task countdown_0.5k\n"
+         "  trimbench run --policy trimkv,window:sinks=0 --task needle:words=900 --query before \\\n"
+         "                --prefill stream:32 --limit 200 --format json\n"
+         "  trimbench run --model other.gguf --policy full,h2o --task gsm8k --dry-run\n",
+         "Options that take lists form a cross product; every cell becomes a row, also when it fails.\n"
+         "The same command again resumes: finished samples are never run twice.\n"
+         "Exit: 0 all cells done, 1 a cell failed, 2 bad usage, 3 cannot start, 130 interrupted.\n"},
+    [KV_CMD_GENERATE] =
+        {"generate", "run one prompt under any policy",
+         "  trimbench generate --prompt 'What is the capital of France?'\n"
+         "  trimbench generate --prompt-file essay.txt --question 'Who wrote this?' --policy trimkv "
+         "--budget 64\n"
+         "  trimbench generate --raw --prompt 'Once upon a time' --max-new 64 --json\n"
+         "  trimbench generate --token-ids 1,9690,198 --policy h2o --budget 16 --buffer 4 --json --trace\n",
+         ""},
+    [KV_CMD_TOKENIZE] = {"tokenize", "print the token ids of a text",
+                         "  trimbench tokenize --text 'Hello world'\n"
+                         "  trimbench tokenize --file prompt.txt --chat model --pieces\n",
+                         "Without --chat the text is taken alone; special tokens in it are recognised.\n"},
+    [KV_CMD_SPEED] =
+        {"speed", "measure prefill and decode speed",
+         "  trimbench speed\n"
+         "  trimbench speed --policy full,trimkv --budget 256 --ctx 512..4096*2 --batch 1,16 --format json\n",
+         "The prompt is ctx seeded random tokens, the end-of-text token is ignored and exactly max-new\n"
+         "tokens are generated, so that every cell does the same work.\n"},
+    [KV_CMD_LIST] = {"list", "show policies, tasks and models", "  trimbench list\n", ""},
+    [KV_CMD_DOCTOR] = {"doctor", "is this machine fit?", "  trimbench doctor\n",
+                       "Exit: 1 when a CPU run would fail.\n"},
+    [KV_CMD_PLOT] = {"plot", "draw accuracy against budget and memory, and an HTML page",
+                     "  trimbench plot --db results/trimbench.sqlite\n"
+                     "  trimbench plot --db sweep.sqlite --task countdown_0.5k --query before --out plots\n",
+                     ""},
+};
+
+const char *kv_help_command(kv_cmd_id cmd) {
+    return commands[cmd].name;
+}
+
+void kv_help_overview(FILE *f) {
+    fprintf(f, "trimbench: what does a KV-cache eviction policy cost in accuracy, and what does it give back?\n\n"
+               "usage: trimbench COMMAND [options]\n\n");
+    for (int i = 0; i < KV_N_CMDS; i++) fprintf(f, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    fprintf(f, "\n`trimbench COMMAND --help` shows options and examples; `trimbench --version` the build.\n");
+}
+
+void kv_help_usage(FILE *f, kv_cmd_id cmd) {
+    const command_help *h = &commands[cmd];
+    const kv_opt_def *t = kv_opt_table();
+    int any = 0;
+    fprintf(f, "trimbench %s: %s\n\nexamples:\n%s", h->name, h->summary, h->examples);
+    for (int i = 0; i < KV_N_OPTS; i++) {
+        char left[64];
+        if (!((t[i].commands >> cmd) & 1)) continue;
+        if (!any++) fprintf(f, "\noptions:\n");
+        snprintf(left, sizeof left, "--%s %s%s", t[i].name, t[i].arg ? t[i].arg : "",
+                 (t[i].lists >> cmd) & 1 ? ",..." : "");
+        fprintf(f, "  %-26s %s", left, t[i].help);
+        if (t[i].choices) fprintf(f, " [%s]", t[i].choices);
+        if (t[i].def) fprintf(f, " (default %s)", t[i].def);
+        fprintf(f, "\n");
+    }
+    if (any)
+        fprintf(f, "\nWhole-number lists take ranges: 128..1024*2 is 128,256,512,1024; 16..64+16 is 16,32,48,64.\n");
+    if (h->notes[0]) fprintf(f, "\n%s", h->notes);
+}

@@ -1,0 +1,40 @@
+/* identity.h - what makes a model the model it is: hashes of its files, its shape, its tokenizer and chat template.
+ *
+ * All of it is known without loading weights, so that a finished sweep is recognised in a moment. */
+#ifndef KV_IDENTITY_H
+#define KV_IDENTITY_H
+
+#include "bench/options.h"
+#include "bench/paths.h"
+#include "engine/chat.h"
+#include "engine/tokenizer.h"
+
+typedef struct kv_identity {
+    char model_path[KV_PATH_MAX];
+    char adapter_dir[KV_PATH_MAX], gates_path[KV_PATH_MAX];      /* "" = none */
+    int is_default;                                              /* --model was not given */
+    char model_sha256[65], adapter_sha256[65], gates_sha256[65]; /* adapter, gates: "" = none */
+    char tokenizer_sha256[65];                                   /* over pre-tokenizer, tokens and merges */
+    char chat_hash[65];
+    const kv_chat *chat; /* never NULL: "none" when the file's template is unknown */
+    kv_tokenizer *tokenizer;
+    char arch[32], name[96];
+    kv_shape shape;
+    int n_ctx;
+} kv_identity;
+
+/* Resolves --model (entry i of the list) against the default; checks that the file exists. */
+int kv_identity_resolve_model(const kv_opts *o, size_t i, const kv_paths *p, kv_identity *id, kv_error *err);
+/* The same with --adapter and --gates. */
+int kv_identity_resolve(const kv_opts *o, size_t i, const kv_paths *p, kv_identity *id, kv_error *err);
+
+/* Reads hashes, shape and tokenizer of a resolved identity; the caller frees with kv_identity_free. */
+int kv_identity_load(kv_identity *id, kv_error *err);
+/* The same without hashes and without a shape check: tokenizer and chat template only. */
+int kv_identity_load_tokenizer(kv_identity *id, kv_error *err);
+void kv_identity_free(kv_identity *id);
+
+/* The path to hand to kv_engine_open: NULL when there is no adapter. */
+const char *kv_identity_adapter(const kv_identity *id);
+
+#endif

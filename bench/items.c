@@ -1,0 +1,92 @@
+/* items.c - renders items into token ids once; every cell of a sweep then shares them. */
+#include "bench/items.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/file.h"
+
+struct kv_items {
+    kv_task *task;
+    const kv_identity *id;
+    kv_prompt *prompts; /* (n_items) */
+    int n;
+};
+
+int kv_items_open(const char *spec, const kv_task_options *o, const kv_identity *id, kv_items **out, kv_error *err) {
+    kv_items *it = calloc(1, sizeof *it);
+    if (!it) return kv_fail(err, KV_ENOMEM, "task %s: out of memory", spec);
+    int rc = kv_task_open(spec, o, &it->task, err);
+    if (rc == KV_OK) {
+        it->id = id;
+        it->n = kv_task_get_info(it->task)->n_items;
+        it->prompts = calloc(it->n ? (size_t)it->n : 1, sizeof *it->prompts);
+        if (!it->prompts) rc = kv_fail(err, KV_ENOMEM, "task %s: out of memory for %d items", spec, it->n);
+    }
+    if (rc) {
+        kv_items_close(it);
+        return rc;
+    }
+    *out = it;
+    return KV_OK;
+}
+
+void kv_items_close(kv_items *it) {
+    if (!it) return;
+    for (int i = 0; it->prompts && i < it->n; i++) {
+        if (it->prompts[i].has_item) kv_item_free(&it->prompts[i].item);
+        free(it->prompts[i].ids);
+    }
+    free(it->prompts);
+    kv_task_close(it->task);
+    free(it);
+}
+
+const kv_task *kv_items_task(const kv_items *it) {
+    return it->task;
+}
+
+const kv_task_info *kv_items_info(const kv_items *it) {
+    return kv_task_get_info(it->task);
+}
+
+int kv_items_get(kv_items *it, int i, const kv_prompt **out, kv_error *err) {
+    kv_prompt *p = &it->prompts[i];
+    if (!p->has_item) {
+        int rc = kv_task_item(it->task, i, &p->item, err);
+        if (rc) return rc;
+        p->has_item = 1;
+    }
+    *out = p;
+    return KV_OK;
+}
+
+static void describe_ids(kv_prompt *p) {
+    size_t used = 0;
+    kv_sha256_bytes(p->ids, (size_t)p->n * sizeof *p->ids, p->sha256);
+    for (int i = 0; i < p->n && i < 16; i++)
+        used += (size_t)snprintf(p->first_ids + used, sizeof p->first_ids - used, "%s%d", i ? "," : "[", p->ids[i]);
+    snprintf(p->first_ids + used, sizeof p->first_ids - used, used ? "]" : "[]");
+}
+
+int kv_items_render(kv_items *it, int i, const kv_prompt **out, kv_error *err) {
+    int rc = kv_items_get(it, i, out, err);
+    kv_prompt *p = &it->prompts[i];
+    if (rc || p->rendered) return rc;
+    kv_ids ids = {0};
+    size_t n_context = 0;
+    rc = kv_chat_render(it->id->chat, it->id->tokenizer, NULL, p->item.prompt, p->item.question_at, &ids, &n_context,
+                        err);
+    if (rc) {
+        kv_ids_free(&ids);
+        return rc;
+    }
+    p->ids = ids.ids;
+    p->n = (int)ids.n;
+    int split = p->item.question_at < strlen(p->item.prompt) && n_context > 0;
+    p->n_context = split ? (int)n_context : p->n;
+    describe_ids(p);
+    p->rendered = 1;
+    return KV_OK;
+}

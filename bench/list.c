@@ -1,0 +1,81 @@
+/* list.c - the `list` command: policies with their parameters, tasks with their prompt variants, models at hand. */
+#include <dirent.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "bench/command.h"
+#include "datasets/task.h"
+#include "policies/registry.h"
+
+/* Copies word i of "a|b|c". */
+static void choice(const char *choices, int i, char *out, size_t size) {
+    for (; i > 0 && strchr(choices, '|'); i--) choices = strchr(choices, '|') + 1;
+    snprintf(out, size, "%.*s", (int)strcspn(choices, "|"), choices);
+}
+
+static void print_option(FILE *f, const kv_option *o) {
+    char def[32] = "", range[96];
+    if (o->choices)
+        snprintf(range, sizeof range, "%s", o->choices);
+    else
+        snprintf(range, sizeof range, "%.10g..%.10g", o->min, o->max);
+    if (o->choices && !isnan(o->def))
+        choice(o->choices, (int)o->def, def, sizeof def);
+    else if (!isnan(o->def))
+        snprintf(def, sizeof def, "%g", o->def);
+    fprintf(f, "      %-10s %s [%s]%s%s\n", o->name, o->help, range, def[0] ? ", default " : "", def);
+}
+
+static void list_policies(FILE *f) {
+    int n;
+    const kv_policy *const *all = kv_policy_all(&n);
+    fprintf(f, "policies (--policy name:key=value:key=value)\n");
+    for (int i = 0; i < n; i++) {
+        const kv_policy *p = all[i];
+        fprintf(f, "  %-12s %s%s%s%s%s\n", p->name, p->help, p->paper && p->paper[0] ? " [" : "",
+                p->paper ? p->paper : "", p->paper && p->paper[0] ? "]" : "",
+                p->needs & KV_NEED_GATES ? ", needs --gates" : "");
+        for (const kv_option *o = p->options; o && o->name; o++) print_option(f, o);
+    }
+}
+
+static void list_task(void *user, const char *name, const char *title, const char *variants, int n_items, int max_new) {
+    FILE *f = user;
+    char items[16] = "seeded";
+    if (n_items >= 0) snprintf(items, sizeof items, "%d", n_items);
+    fprintf(f, "  %-22s %6s items, at most %4d tokens  %s (variants: %s)\n", name, items, max_new, title, variants);
+}
+
+static int ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
+static void list_models(FILE *f, const kv_paths *p) {
+    char dir[KV_PATH_MAX], path[2 * KV_PATH_MAX];
+    int found = 0;
+    struct dirent *e;
+    snprintf(dir, sizeof dir, "%.4000s/models", p->root);
+    fprintf(f, "\nmodels (--model FILE)\n");
+    DIR *d = opendir(dir);
+    while (d && (e = readdir(d))) {
+        struct stat st;
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (!ends_with(e->d_name, ".gguf") || stat(path, &st) != 0) continue;
+        found = 1;
+        fprintf(f, "  %s (%.1f MB)%s\n", path, (double)st.st_size / 1e6,
+                strcmp(path, p->model) == 0 ? ", the default, with adapter and gates" : "");
+    }
+    if (d) closedir(d);
+    if (!found) fprintf(f, "  none in %s: run scripts/get_model.sh, or give --model FILE.gguf\n", dir);
+}
+
+int kv_cmd_list(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
+    (void)o;
+    list_policies(io->out);
+    fprintf(io->out, "\ntasks (--task name:key=value)\n");
+    int rc = kv_task_list(p->datasets, list_task, io->out, err);
+    list_models(io->out, p);
+    return kv_exit_of(rc);
+}

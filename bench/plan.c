@@ -1,0 +1,244 @@
+/* plan.c - builds the plan of `run`. */
+#include "bench/plan.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_CELLS = 20000 };
+
+int kv_plan_same_group(const kv_plan_cell *a, const kv_plan_cell *b) {
+    return a->task == b->task && a->chunk == b->chunk && a->query_before == b->query_before &&
+           a->numerics == b->numerics && a->max_new == b->max_new;
+}
+
+/* Policies, budgets and buffers under one group's settings. */
+static void cross_group(const kv_axes *a, const kv_plan_cell *group, kv_plan_cell *cells, size_t *n) {
+    for (size_t i = 0; i < a->n_policies; i++) {
+        int once = a->policies[i].policy->never_evicts;
+        for (size_t m = 0; m < (once ? 1 : a->n_budgets); m++)
+            for (size_t b = 0; b < (once ? 1 : a->n_buffers); b++) {
+                kv_plan_cell *c = &cells[(*n)++];
+                *c = *group;
+                c->policy = &a->policies[i];
+                c->budget = once ? 0 : a->budgets[m];
+                c->buffer = once ? 0 : a->buffers[b];
+            }
+    }
+}
+
+int kv_plan_cross(const kv_axes *a, size_t n_models, size_t tasks_per_model, kv_plan_cell **cells, size_t *n,
+                  kv_error *err) {
+    const size_t factors[] = {n_models,     tasks_per_model, a->n_numerics, a->n_queries, a->n_chunks,
+                              a->n_max_new, a->n_policies,   a->n_budgets,  a->n_buffers};
+    size_t most = 1;
+    *n = 0;
+    for (size_t i = 0; i < sizeof factors / sizeof *factors; i++) {
+        most *= factors[i];
+        if (most > MAX_CELLS) return kv_fail(err, KV_EARG, "more than %d cells: give fewer values", MAX_CELLS);
+    }
+    *cells = calloc(most ? most : 1, sizeof **cells);
+    if (!*cells) return kv_fail(err, KV_ENOMEM, "out of memory for %zu cells", most);
+    kv_plan_cell g = {0};
+    for (size_t m = 0; m < n_models; m++)
+        for (size_t x = 0; x < a->n_numerics; x++)
+            for (size_t t = 0; t < tasks_per_model; t++)
+                for (size_t q = 0; q < a->n_queries; q++)
+                    for (size_t p = 0; p < a->n_chunks; p++)
+                        for (size_t k = 0; k < a->n_max_new; k++) {
+                            g.task = (int)(m * tasks_per_model + t);
+                            g.numerics = a->numerics[x];
+                            g.query_before = a->query_before[q];
+                            g.chunk = a->chunks[p];
+                            g.max_new = a->max_new[k];
+                            cross_group(a, &g, *cells, n);
+                        }
+    return KV_OK;
+}
+
+static int load_models(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_error *err) {
+    size_t n = kv_opts_n(o, KV_OPT_MODEL) ? kv_opts_n(o, KV_OPT_MODEL) : 1;
+    p->models = calloc(n, sizeof *p->models);
+    if (!p->models) return kv_fail(err, KV_ENOMEM, "out of memory");
+    for (size_t i = 0; i < n; i++) {
+        int rc = kv_identity_resolve(o, i, paths, &p->models[i], err);
+        if (rc == KV_OK) rc = kv_identity_load(&p->models[i], err);
+        p->n_models = i + 1;
+        if (rc) return rc;
+    }
+    return KV_OK;
+}
+
+/* What is known of a task before it is opened. */
+typedef struct task_lookup {
+    const char *wanted; /* name without parameters */
+    int found;
+    char variants[256];
+    const char **names; /* grown copies of every name, for suggestions */
+    size_t n;
+} task_lookup;
+
+static void look_at_task(void *user, const char *name, const char *title, const char *variants, int n_items,
+                         int max_new) {
+    task_lookup *l = user;
+    (void)title, (void)n_items, (void)max_new;
+    const char **names = realloc(l->names, (l->n + 1) * sizeof *names);
+    char *copy = strdup(name);
+    if (names) l->names = names;
+    if (!names || !copy) {
+        free(copy);
+        return;
+    }
+    l->names[l->n++] = copy;
+    if (strcmp(name, l->wanted) != 0) return;
+    l->found = 1;
+    snprintf(l->variants, sizeof l->variants, "%s", variants ? variants : "");
+}
+
+static int has_word(const char *words, const char *word) {
+    size_t len = strlen(word);
+    while (*words) {
+        size_t n = strcspn(words, " ,|\t");
+        if (n == len && strncmp(words, word, n) == 0) return 1;
+        words += n + strspn(words + n, " ,|\t");
+    }
+    return 0;
+}
+
+/* Checks name and variant of one task against what the datasets folder holds, and settles the variant. */
+static int settle_task(const kv_plan *p, kv_plan_task *t, const char *variant, kv_error *err) {
+    char name[sizeof t->spec];
+    task_lookup l = {.wanted = name};
+    snprintf(name, sizeof name, "%.*s", (int)strcspn(t->spec, ":"), t->spec);
+    int rc = kv_task_list(p->task_options.root, look_at_task, &l, err);
+    if (rc == KV_OK && !l.found) {
+        const char *meant = kv_nearest(name, l.names, l.n);
+        rc = kv_fail(err, KV_EARG, "--task: no task '%s'%s%s%s", name,
+                     meant ? ": did you mean '" : ": see trimbench list", meant ? meant : "", meant ? "'?" : "");
+    } else if (rc == KV_OK && variant && l.variants[0] && !has_word(l.variants, variant)) {
+        rc = kv_fail(err, KV_EARG, "--prompt-variant '%s': task %s has %s", variant, name, l.variants);
+    }
+    if (!variant && p->models[t->model].is_default && has_word(l.variants, "short")) variant = "short";
+    snprintf(t->variant, sizeof t->variant, "%s", variant ? variant : "");
+    for (size_t i = 0; i < l.n; i++) free((char *)l.names[i]);
+    free(l.names);
+    return rc;
+}
+
+static int open_task(const kv_plan *p, kv_plan_task *t, int limit, kv_error *err) {
+    kv_task_options o = p->task_options;
+    o.variant = t->variant[0] ? t->variant : NULL;
+    o.seed = (uint64_t)t->seed;
+    int rc = kv_items_open(t->spec, &o, &p->models[t->model], &t->items, &t->err);
+    if (rc == KV_EARG) return kv_fail(err, rc, "--task: %.480s", t->err.text);
+    if (rc) {
+        t->items = NULL;
+        return KV_OK; /* a cell of its own: recorded with t->err */
+    }
+    t->n_items = kv_items_info(t->items)->n_items;
+    if (limit && limit < t->n_items) t->n_items = limit;
+    return KV_OK;
+}
+
+static int open_tasks(const kv_opts *o, kv_plan *p, kv_error *err) {
+    size_t n_specs = kv_opts_n(o, KV_OPT_TASK), n_variants = kv_opts_n(o, KV_OPT_VARIANT), n_seeds;
+    int limit = (int)kv_opts_int(o, KV_OPT_LIMIT);
+    n_seeds = kv_opts_n(o, KV_OPT_SEED);
+    if (n_variants == 0) n_variants = 1;
+    if (p->n_models * n_specs * n_variants * n_seeds > MAX_CELLS)
+        return kv_fail(err, KV_EARG, "more than %d tasks: give fewer values", MAX_CELLS);
+    p->tasks = calloc(p->n_models * n_specs * n_variants * n_seeds, sizeof *p->tasks);
+    if (!p->tasks) return kv_fail(err, KV_ENOMEM, "out of memory");
+    for (size_t m = 0; m < p->n_models; m++)
+        for (size_t s = 0; s < n_specs; s++)
+            for (size_t v = 0; v < n_variants; v++)
+                for (size_t x = 0; x < n_seeds; x++) {
+                    kv_plan_task *t = &p->tasks[p->n_tasks++];
+                    const char *spec = o->v[KV_OPT_TASK].texts[s];
+                    const char *variant = kv_opts_n(o, KV_OPT_VARIANT) ? o->v[KV_OPT_VARIANT].texts[v] : NULL;
+                    t->model = (int)m;
+                    t->seed = o->v[KV_OPT_SEED].ints[x];
+                    if (snprintf(t->spec, sizeof t->spec, "%s", spec) >= (int)sizeof t->spec)
+                        return kv_fail(err, KV_EARG, "--task '%.60s...': too long", spec);
+                    int rc = settle_task(p, t, variant, err);
+                    if (rc == KV_OK) rc = open_task(p, t, limit, err);
+                    if (rc) return rc;
+                }
+    return KV_OK;
+}
+
+static void set_key(const kv_plan *p, kv_plan_cell *c) {
+    const kv_plan_task *t = &p->tasks[c->task];
+    const kv_identity *m = &p->models[t->model];
+    const kv_task_info *info = t->items ? kv_items_info(t->items) : NULL;
+    int gated = (c->policy->policy->needs & KV_NEED_GATES) != 0;
+    kv_cell_identity id = {
+        .model = m->model_sha256,
+        .adapter = m->adapter_sha256,
+        .gates = gated ? m->gates_sha256 : "",
+        .tokenizer = m->tokenizer_sha256,
+        .chat = m->chat_hash,
+        .task = info ? info->name : t->spec,
+        .data = info ? info->data_sha256 : "",
+        .variant = info ? info->variant : t->variant,
+        .grader = info ? info->grader : "",
+        .task_version = info ? info->version : 0,
+        .grader_version = info ? info->grader_version : 0,
+        .policy = c->policy->canonical,
+        .budget = c->budget,
+        .buffer = c->buffer,
+        .chunk = c->chunk,
+        .query_before = c->query_before,
+        .max_new = c->max_new,
+        .temperature = p->sampling.temperature,
+        .top_p = p->sampling.top_p,
+        .min_p = p->sampling.min_p,
+        .top_k = p->sampling.top_k,
+        .seed = t->seed,
+        .backend = "cpu",
+        .numerics = c->numerics == KV_EXACT ? "exact" : "fast",
+    };
+    kv_cell_key(&id, c->key);
+}
+
+/* Two ways to write one cell (needle and needle:words=900, max-new 0 and its value) are one cell. */
+static void drop_repeats(kv_plan *p) {
+    size_t n = 0;
+    for (size_t i = 0, k; i < p->n_cells; i++) {
+        for (k = 0; k < n && strcmp(p->cells[k].key, p->cells[i].key) != 0; k++) {
+        }
+        if (k == n) p->cells[n++] = p->cells[i];
+    }
+    p->n_cells = n;
+}
+
+int kv_plan_build(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_error *err) {
+    int rc;
+    memset(p, 0, sizeof *p);
+    p->n_samples = (int)kv_opts_int(o, KV_OPT_SAMPLES);
+    p->sampling = (kv_sampling){(float)kv_opts_real(o, KV_OPT_TEMPERATURE), (float)kv_opts_real(o, KV_OPT_TOP_P),
+                                (int)kv_opts_int(o, KV_OPT_TOP_K), (float)kv_opts_real(o, KV_OPT_MIN_P), 0};
+    p->task_options = (kv_task_options){.root = paths->datasets, .haystack = kv_opts_text(o, KV_OPT_HAYSTACK)};
+    if (p->n_samples > 1 && p->sampling.temperature == 0)
+        return kv_fail(err, KV_EARG, "--samples %d with --temperature 0: every answer would be the same", p->n_samples);
+    if ((rc = kv_axes_read(o, &p->axes, err)) || (rc = load_models(o, paths, p, err)) || (rc = open_tasks(o, p, err)) ||
+        (rc = kv_plan_cross(&p->axes, p->n_models, p->n_tasks / p->n_models, &p->cells, &p->n_cells, err)))
+        return rc;
+    for (size_t i = 0; i < p->n_cells; i++) {
+        kv_plan_cell *c = &p->cells[i];
+        const kv_plan_task *t = &p->tasks[c->task];
+        if (c->max_new == 0 && t->items) c->max_new = kv_items_info(t->items)->max_new;
+        set_key(p, c);
+    }
+    drop_repeats(p);
+    return KV_OK;
+}
+
+void kv_plan_free(kv_plan *p) {
+    for (size_t i = 0; i < p->n_tasks; i++) kv_items_close(p->tasks[i].items);
+    for (size_t i = 0; i < p->n_models; i++) kv_identity_free(&p->models[i]);
+    kv_axes_free(&p->axes);
+    free(p->models);
+    free(p->tasks);
+    free(p->cells);
+    memset(p, 0, sizeof *p);
+}

@@ -1,0 +1,86 @@
+/* plan_print.c - `run --dry-run`: the cells, and what they will hold in memory.
+ *
+ * Predicted bytes are pages as the cache lays them out, for the longest prompt of the task; a run may stay below them
+ * because answers end early.  Real figures come from the allocator (kv_bytes_peak). */
+#include <string.h>
+
+#include "bench/plan.h"
+
+/* Slots per head when the most are held, over prefill and decode. */
+static int most_slots(const kv_plan_cell *c, int prompt, int n_ctx) {
+    int all = prompt + c->max_new < n_ctx ? prompt + c->max_new : n_ctx;
+    int held = c->budget + c->buffer;
+    if (c->policy->policy->never_evicts) return all;
+    if (c->chunk == 0 && prompt > held) held = prompt;
+    return held < all ? held : all;
+}
+
+static size_t sequence_bytes(const kv_plan_cell *c, const kv_identity *m, int slots) {
+    const kv_policy *p = c->policy->policy;
+    int has_mass = (p->needs & KV_NEED_MASS) != 0;
+    kv_page_layout l;
+    kv_page_layout_init(&l, c->numerics == KV_EXACT ? KV_CACHE_F32 : KV_CACHE_F16, m->shape.head_dim,
+                        p->n_stats + has_mass, has_mass);
+    size_t pages = ((size_t)slots + KV_PAGE - 1) / KV_PAGE;
+    return pages * l.bytes * (size_t)m->shape.n_layers * (size_t)m->shape.n_kv_heads;
+}
+
+/* Longest prompt among the items to run, and how many are longer than the context. */
+static int measure(const kv_plan *p, const kv_plan_task *t, int *longest, int *too_long, kv_error *err) {
+    int n_ctx = p->models[t->model].n_ctx;
+    *longest = 1;
+    *too_long = 0;
+    for (int i = 0; t->items && i < t->n_items; i++) {
+        const kv_prompt *q;
+        int rc = kv_items_render(t->items, i, &q, err);
+        if (rc) return rc;
+        if (q->n > n_ctx)
+            (*too_long)++;
+        else if (q->n > *longest)
+            *longest = q->n;
+    }
+    return KV_OK;
+}
+
+static void print_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int too_long, int batch, int64_t ram,
+                       FILE *f) {
+    const kv_plan_task *t = &p->tasks[c->task];
+    const kv_identity *m = &p->models[t->model];
+    char prefill[24], budget[16] = "-", buffer[16] = "-";
+    int slots = most_slots(c, longest, m->n_ctx);
+    size_t bytes = sequence_bytes(c, m, slots);
+    kv_prefill_text(c->chunk, prefill);
+    if (c->budget) {
+        snprintf(budget, sizeof budget, "%d", c->budget);
+        snprintf(buffer, sizeof buffer, "%d", c->buffer);
+    }
+    fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %-6s %-7s %6d %7d %7d %12zu",
+            t->items ? kv_items_info(t->items)->name : t->spec,
+            t->items ? kv_items_info(t->items)->variant : t->variant, c->policy->canonical, budget, buffer, prefill,
+            c->query_before ? "before" : "after", c->numerics == KV_EXACT ? "exact" : "fast", t->n_items * p->n_samples,
+            longest, slots, bytes);
+    if (!t->items) fprintf(f, "  cannot run: %s", t->err.text);
+    if ((c->policy->policy->needs & KV_NEED_GATES) && !m->gates_path[0]) fprintf(f, "  cannot run: no gates");
+    if (too_long) fprintf(f, "  %d of %d prompts are longer than the context of %d", too_long, t->n_items, m->n_ctx);
+    if ((int64_t)bytes * batch > ram)
+        fprintf(f, "  would not fit: %.1f GiB for a batch of %d, %.1f GiB free", (double)bytes * batch / (1 << 30),
+                batch, (double)ram / (1 << 30));
+    fprintf(f, "\n");
+}
+
+int kv_plan_print(const kv_plan *p, int batch, int64_t ram_bytes, FILE *f, kv_error *err) {
+    int last = -1, longest = 1, too_long = 0;
+    fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %-6s %-7s %6s %7s %7s %12s\n", "task", "variant", "policy", "M", "B",
+            "prefill", "query", "numeric", "n", "prompt", "slots", "bytes/seq");
+    for (size_t i = 0; i < p->n_cells; i++) {
+        const kv_plan_cell *c = &p->cells[i];
+        if (c->task != last) {
+            int rc = measure(p, &p->tasks[c->task], &longest, &too_long, err);
+            if (rc) return rc;
+            last = c->task;
+        }
+        print_cell(p, c, longest, too_long, batch, ram_bytes, f);
+    }
+    fprintf(f, "%zu cells; prompt and slots (per layer and KV head) are the largest expected\n", p->n_cells);
+    return KV_OK;
+}

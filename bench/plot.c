@@ -1,0 +1,81 @@
+/* plot.c - the `plot` command: accuracy against M and against measured bytes, and one page that holds it all. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/command.h"
+#include "bench/hostinfo.h"
+#include "results/report.h"
+
+static int wanted(const kv_opts *o, kv_opt_id id, const char *value) {
+    size_t n = kv_opts_n(o, id);
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(o->v[id].texts[i], value) == 0) return 1;
+    return n == 0;
+}
+
+/* Drops cells that the filters leave out; returns how many stay. */
+static size_t filter(const kv_opts *o, kv_cell *cells, size_t n) {
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++)
+        if (wanted(o, KV_OPT_FILTER_TASK, cells[i].task) && wanted(o, KV_OPT_FILTER_VARIANT, cells[i].variant) &&
+            wanted(o, KV_OPT_FILTER_PREFILL, cells[i].prefill) && wanted(o, KV_OPT_FILTER_QUERY, cells[i].query))
+            cells[kept++] = cells[i];
+    return kept;
+}
+
+/* Folder and name without ending of a database path. */
+static int split_path(const char *db, char *dir, char *stem, kv_error *err) {
+    const char *slash = strrchr(db, '/'), *name = slash ? slash + 1 : db;
+    if (strlen(db) >= KV_PATH_MAX) return kv_fail(err, KV_ELIMIT, "--db: the path is too long");
+    snprintf(dir, KV_PATH_MAX, "%.*s", slash ? (int)(slash - db) : 1, slash ? db : ".");
+    if (slash == db) strcpy(dir, "/");
+    snprintf(stem, 256, "%.*s", (int)strcspn(name, "."), name);
+    if (!stem[0]) strcpy(stem, "trimbench");
+    return KV_OK;
+}
+
+static int draw(const kv_opts *o, const char *db, const kv_cell *cells, size_t n, const kv_io *io, kv_error *err) {
+    char dir[KV_PATH_MAX], stem[256], page[KV_PATH_MAX + 300], footer[1024];
+    kv_plot_files files = {0};
+    kv_error plot_err = {0};
+    kv_host_info host;
+    const kv_build_info *b = kv_buildinfo_get();
+    int rc = split_path(db, dir, stem, err);
+    if (rc) return rc;
+    if (kv_opts_text(o, KV_OPT_OUT)) snprintf(dir, sizeof dir, "%s", kv_opts_text(o, KV_OPT_OUT));
+    if (!kv_path_exists(dir)) return kv_fail(err, KV_ENOTFOUND, "--out: the folder %.400s does not exist", dir);
+    int plotted = kv_report_plot(cells, n, dir, stem, kv_opts_text(o, KV_OPT_GNUPLOT), &files, &plot_err);
+    if (plotted && plotted != KV_EUNSUPPORTED) {
+        *err = plot_err;
+        return plotted;
+    }
+    kv_hostinfo_read(&host);
+    snprintf(footer, sizeof footer, "%.400s; database %.200s; %s, %d cores; commit %.40s%s", io->argv_text, db,
+             host.cpu, host.n_cores, b->commit, b->dirty ? " with changes" : "");
+    snprintf(page, sizeof page, "%s/%s.html", dir, stem);
+    rc = kv_report_html(cells, n, plotted ? NULL : &files, "trimbench", footer, page, err);
+    if (rc) return rc;
+    if (!plotted)
+        fprintf(io->out, "%s\n%s\n%s\n%s\n", files.budget_svg, files.budget_png, files.bytes_svg, files.bytes_png);
+    fprintf(io->out, "%s\n", page);
+    if (plotted) *err = plot_err;
+    return plotted;
+}
+
+int kv_cmd_plot(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
+    const char *db = kv_opts_text(o, KV_OPT_DB) ? kv_opts_text(o, KV_OPT_DB) : p->db;
+    kv_store *store = NULL;
+    kv_cell *cells = NULL;
+    size_t n = 0;
+    if (!kv_path_exists(db))
+        return kv_exit_of(kv_fail(err, KV_ENOTFOUND, "--db: %.400s does not exist: trimbench run writes it", db));
+    int rc = kv_store_open(db, &store, err);
+    if (rc == KV_OK) rc = kv_store_cells(store, NULL, 0, &cells, &n, err);
+    kv_store_close(store);
+    n = filter(o, cells, n);
+    if (rc == KV_OK && n == 0) rc = kv_fail(err, KV_ENOTFOUND, "%.300s: no cell passes the filters", db);
+    if (rc == KV_OK) rc = draw(o, db, cells, n, io, err);
+    free(cells);
+    if (rc == KV_EUNSUPPORTED) return KV_EXIT_FAILED;
+    return kv_exit_of(rc);
+}

@@ -1,0 +1,65 @@
+/* prompt_text.c - reads and renders the prompt of `generate` and `tokenize`. */
+#include "bench/prompt_text.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/file.h"
+
+int kv_prompt_read(const char *path, char **out, kv_error *err) {
+    size_t n;
+    int rc = kv_read_file(strcmp(path, "-") == 0 ? "/dev/stdin" : path, out, &n, err);
+    if (rc) return rc;
+    if (strlen(*out) == n) return KV_OK;
+    free(*out);
+    *out = NULL;
+    return kv_fail(err, KV_EFORMAT, "%.400s: has a zero byte; a prompt must be text", path);
+}
+
+int kv_prompt_chat(const kv_opts *o, const kv_chat *own, int fallback_own, const kv_chat **out, kv_error *err) {
+    const char *name = kv_opts_text(o, KV_OPT_CHAT);
+    *out = NULL;
+    if (kv_opts_flag(o, KV_OPT_RAW)) {
+        if (name) return kv_fail(err, KV_EARG, "--raw and --chat %s contradict each other", name);
+        return KV_OK;
+    }
+    if (!name && !fallback_own) return KV_OK;
+    *out = !name || strcmp(name, "model") == 0 ? own : kv_chat_find(name);
+    if (*out) return KV_OK;
+    if (!name || strcmp(name, "model") == 0)
+        return kv_fail(err, KV_EARG,
+                       "the model's chat template is not one of those known here: give --chat NAME or --raw");
+    int n;
+    const kv_chat *const *all = kv_chat_all(&n);
+    char known[256] = "";
+    for (int i = 0; i < n; i++) {
+        size_t used = strlen(known);
+        snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", kv_chat_name(all[i]));
+    }
+    return kv_fail(err, KV_EARG, "--chat '%.60s': there are model, %s", name, known);
+}
+
+static int push_bos(const kv_tokenizer *t, kv_ids *out, kv_error *err) {
+    int64_t bos = kv_tokenizer_bos(t);
+    if (!kv_tokenizer_add_bos(t) || bos < 0) return KV_OK;
+    if (out->n == out->cap) {
+        size_t cap = out->cap ? out->cap * 2 : 64;
+        int32_t *ids = realloc(out->ids, cap * sizeof *ids);
+        if (!ids) return kv_fail(err, KV_ENOMEM, "out of memory for the prompt");
+        out->ids = ids;
+        out->cap = cap;
+    }
+    out->ids[out->n++] = (int32_t)bos;
+    return KV_OK;
+}
+
+int kv_prompt_ids(const kv_chat *chat, const kv_tokenizer *t, const char *system, const char *text, size_t question_at,
+                  kv_ids *out, size_t *n_context, kv_error *err) {
+    if (chat) return kv_chat_render(chat, t, system, text, question_at, out, n_context, err);
+    kv_text_part part = {text, strlen(text), 1};
+    int rc = push_bos(t, out, err);
+    size_t n_bos = out->n;
+    if (rc == KV_OK) rc = kv_tokenize_at(t, &part, 1, question_at, n_context, out, err);
+    if (rc == KV_OK) *n_context += n_bos;
+    return rc;
+}

@@ -1,0 +1,44 @@
+/* graders.h - scoring one output against one item.  One file per grader family (grade_<family>.c).
+ *
+ * A grader never fails: any bytes, of any length, get a grade.  Its version goes up whenever a change could move a
+ * score. */
+#ifndef KV_GRADERS_H
+#define KV_GRADERS_H
+
+#include "datasets/task.h"
+
+typedef struct kv_grader {
+    const char *name;
+    int version;
+    const char *data_kind; /* what data must be (source.h), or NULL */
+    /* *g arrives zeroed.  data: kv_item.data. */
+    void (*grade)(const void *data, const char *gold, const char *output, kv_grade *g);
+} kv_grader;
+
+extern const kv_grader kv_grader_countdown, kv_grader_countdown_short, kv_grader_path, kv_grader_path_short,
+    kv_grader_needle, kv_grader_gsm8k, kv_grader_gsm8k_short;
+
+/* NULL when there is none of that name. */
+const kv_grader *kv_grader_find(const char *name);
+/* "a, b, c": all names, cut to fit. */
+void kv_grader_names(char *out, size_t cap);
+
+/* A piece of the output; not NUL-terminated. */
+typedef struct kv_span {
+    const char *s;
+    size_t n;
+} kv_span;
+
+/* Without ASCII white space at both ends. */
+kv_span kv_span_trim(kv_span a);
+int kv_span_equal(kv_span a, kv_span b);
+/* Cuts the part before the next newline off *rest into *line; 0 when *rest has been used up.  "a\n" is two lines, the
+ * second empty, as in Python's split. Start with rest->s not NULL. */
+int kv_span_line(kv_span *rest, kv_span *line);
+/* The text between the first <tag> and the first </tag> of the output, trimmed.  0 when either is missing or the
+ * closing one comes first. */
+int kv_span_tag(const char *output, const char *tag, kv_span *out);
+/* Stores a as the extracted answer, cut to fit at a character boundary, and sets answered. */
+void kv_grade_extract(kv_grade *g, kv_span a);
+
+#endif

@@ -1,0 +1,51 @@
+/* jsonl.c - data files with one JSON object a line; see jsonl.h. */
+#include "datasets/jsonl.h"
+
+#include "engine/file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int read_row(char *line, int i, kv_jsonl_row row, void *user, const char *where, kv_error *err) {
+    const char *end = NULL;
+    cJSON *j = cJSON_ParseWithOpts(line, &end, 1);
+    if (!cJSON_IsObject(j)) {
+        int at = end ? (int)(end - line) : 0;
+        cJSON_Delete(j);
+        return kv_fail(err, KV_EFORMAT, "%s: not a JSON object (near byte %d of the line)", where, at);
+    }
+    int rc = row(user, i, j, where, err);
+    cJSON_Delete(j);
+    return rc;
+}
+
+static int read_rows(const kv_source_args *a, const char *path, char *text, kv_jsonl_row row, void *user,
+                     kv_error *err) {
+    int n = 0, rc = KV_OK;
+    for (char *line = text, *next; !rc && *line; line = next, n++) {
+        char where[1100];
+        next = line + strcspn(line, "\n");
+        if (*next) *next++ = 0;
+        snprintf(where, sizeof where, "%s:%d", path, n + 1);
+        rc = n < a->file->items ? read_row(line, n, row, user, where, err) : KV_OK;
+    }
+    if (!rc && n != a->file->items)
+        rc = kv_fail(err, KV_EFORMAT, "%s:%d: items = %d, but %s has %d lines", a->file->path, a->file->items_line,
+                     a->file->items, path, n);
+    return rc;
+}
+
+int kv_jsonl_read(const kv_source_args *a, kv_jsonl_row row, void *user, char sha256[65], kv_error *err) {
+    char path[1024], *text = NULL;
+    size_t size;
+    if (snprintf(path, sizeof path, "%s/%s", a->root, a->file->data) >= (int)sizeof path)
+        return kv_fail(err, KV_EARG, "path too long: %.200s...", path);
+    int rc = kv_read_file(path, &text, &size, err);
+    if (rc) return rc;
+    kv_sha256_bytes(text, size, sha256);
+    rc = strlen(text) == size ? read_rows(a, path, text, row, user, err)
+                              : kv_fail(err, KV_EFORMAT, "%s: the file has a zero byte; expected lines of JSON", path);
+    free(text);
+    return rc;
+}

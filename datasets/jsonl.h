@@ -1,0 +1,16 @@
+/* jsonl.h - data files with one JSON object a line. */
+#ifndef KV_JSONL_H
+#define KV_JSONL_H
+
+#include "datasets/source.h"
+
+#include <cjson/cJSON.h>
+
+/* Called for each line in order.  where is "file:line" for error texts. */
+typedef int (*kv_jsonl_row)(void *user, int i, const cJSON *row, const char *where, kv_error *err);
+
+/* Reads a->file's data file: calls row for each line, checks that there are as many as `items` says, and returns the
+ * file's sha256.  KV_EFORMAT for lines that are empty or no JSON object. */
+int kv_jsonl_read(const kv_source_args *a, kv_jsonl_row row, void *user, char sha256[65], kv_error *err);
+
+#endif

@@ -1,0 +1,26 @@
+/* rng.c - splitmix64; see rng.h. */
+#include "datasets/rng.h"
+
+#define GOLDEN 0x9e3779b97f4a7c15u
+
+static uint64_t mix(uint64_t z) {
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+kv_rng kv_rng_open(uint64_t seed, uint64_t stream) {
+    return (kv_rng){mix(mix(seed + GOLDEN) + stream * GOLDEN)};
+}
+
+uint64_t kv_rng_next(kv_rng *r) {
+    return mix(r->state += GOLDEN);
+}
+
+uint64_t kv_rng_below(kv_rng *r, uint64_t n) {
+    uint64_t excess = (UINT64_MAX % n + 1) % n; /* 2^64 mod n */
+    uint64_t x;
+    do x = kv_rng_next(r);
+    while (x > UINT64_MAX - excess);
+    return x % n;
+}

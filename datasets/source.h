@@ -1,0 +1,46 @@
+/* source.h - where a task's items come from: a file of rows, or a seeded generator.
+ *
+ * A source fills named slots; the .task file's templates turn slots into prompt and gold.  One file per source
+ * (rows.c, countdown_items.c, path_items.c, needle.c), listed in kv_source_find. */
+#ifndef KV_SOURCE_H
+#define KV_SOURCE_H
+
+#include "datasets/task_file.h"
+#include "datasets/template.h"
+
+typedef struct kv_source_args {
+    const kv_task_file *file;
+    const char *root;      /* the datasets folder */
+    const char *haystack;  /* folder of .txt files, or NULL */
+    const int64_t *params; /* parallel to file->params: defaults overlaid with what was asked for */
+    uint64_t seed;
+} kv_source_args;
+
+typedef struct kv_source_state {
+    int n_items;
+    char sha256[65];          /* of the data, or of text, parameters and seed */
+    const char *const *slots; /* NULL-terminated, at most KV_SLOTS */
+    void *impl;
+} kv_source_state;
+
+typedef struct kv_source {
+    const char *name;
+    const char *const *params; /* NULL-terminated: exactly these param.* must be in the .task file */
+    int seeded;                /* takes seed=; n is then a parameter */
+    int reads_data;            /* takes data and items */
+    const char *data_kind;     /* what graders find in kv_item.data: "countdown" (kv_countdown *) or NULL */
+    int (*open)(const kv_source_args *a, kv_source_state *out, kv_error *err);
+    /* Appends item i's values (parallel to slots) and sets *data (owned by the source).  Want of memory shows in a
+     * value's `failed`.  Only reads impl, so several threads may call it. */
+    void (*item)(const kv_source_state *s, int i, kv_text *values, void **data);
+    void (*close)(kv_source_state *s);
+} kv_source;
+
+extern const kv_source kv_source_rows, kv_source_countdown, kv_source_countdown_gen, kv_source_path, kv_source_needle;
+
+/* NULL when there is none of that name. */
+const kv_source *kv_source_find(const char *name);
+/* The value of a parameter that the source's params lists. */
+int64_t kv_source_param(const kv_source_args *a, const char *name);
+
+#endif

@@ -1,0 +1,290 @@
+/* task.c - opens a task: its .task file, the source of its items, its grader and the parameters asked for.
+ *
+ * Everything that can be wrong with a task is found here, before the first item; kv_task_item can then only run out
+ * of memory, and grading cannot fail at all. */
+#include "datasets/task.h"
+
+#include "datasets/graders.h"
+#include "datasets/source.h"
+#include "engine/file.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct kv_task {
+    kv_task_file file;
+    const kv_task_variant *variant;
+    const kv_source *source;
+    const kv_grader *grader;
+    kv_source_state items;
+    int64_t params[KV_TASK_PARAMS];
+    uint64_t seed;
+    kv_task_info info;
+};
+
+static const kv_source *const sources[] = {&kv_source_rows, &kv_source_countdown, &kv_source_countdown_gen,
+                                           &kv_source_path, &kv_source_needle};
+
+const kv_source *kv_source_find(const char *name) {
+    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
+        if (!strcmp(sources[i]->name, name)) return sources[i];
+    return NULL;
+}
+
+static int param_index(const kv_task_file *f, const char *name) {
+    for (int i = 0; i < f->n_params; i++)
+        if (!strcmp(f->params[i].name, name)) return i;
+    return -1;
+}
+
+int64_t kv_source_param(const kv_source_args *a, const char *name) {
+    return a->params[param_index(a->file, name)];
+}
+
+/* The source exists, and the file declares exactly what it needs. */
+static int bind_source(kv_task *t, kv_error *err) {
+    const kv_task_file *f = &t->file;
+    const kv_source *s = t->source = kv_source_find(f->source);
+    if (!s)
+        return kv_fail(err, KV_EFORMAT, "%s:%d: no source '%s'; known are rows, countdown, countdown_gen, path, needle",
+                       f->path, f->source_line, f->source);
+    if (s->reads_data != (f->data != NULL))
+        return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s", f->path, f->source_line, s->name,
+                       s->reads_data ? "needs 'data' and 'items'" : "takes no 'data' and 'items'");
+    int n = 0;
+    for (; s->params[n]; n++)
+        if (param_index(f, s->params[n]) < 0)
+            return kv_fail(err, KV_EFORMAT, "%s:%d: source %s needs param.%s", f->path, f->source_line, s->name,
+                           s->params[n]);
+    for (int i = 0; i < f->n_params; i++) {
+        int k = 0;
+        while (k < n && strcmp(s->params[k], f->params[i].name)) k++;
+        if (k == n)
+            return kv_fail(err, KV_EFORMAT, "%s:%d: source %s has no parameter '%s'", f->path, f->source_line, s->name,
+                           f->params[i].name);
+    }
+    return KV_OK;
+}
+
+static int bind_grader(const kv_task *t, const kv_task_variant *v, const kv_grader **out, kv_error *err) {
+    const kv_grader *g = kv_grader_find(v->grader);
+    if (!g) {
+        char names[200];
+        kv_grader_names(names, sizeof names);
+        return kv_fail(err, KV_EFORMAT, "%s:%d: no grader '%s'; known are %s", t->file.path, v->grader_line, v->grader,
+                       names);
+    }
+    if (g->data_kind && (!t->source->data_kind || strcmp(g->data_kind, t->source->data_kind)))
+        return kv_fail(err, KV_EFORMAT, "%s:%d: grader %s needs a %s source, not %s", t->file.path, v->grader_line,
+                       g->name, g->data_kind, t->source->name);
+    *out = g;
+    return KV_OK;
+}
+
+static int bind_variant(kv_task *t, const char *name, kv_error *err) {
+    const kv_task_file *f = &t->file;
+    t->variant = kv_task_file_variant(f, name);
+    if (!t->variant) {
+        char known[160] = "";
+        for (int i = 0; i < f->n_variants; i++)
+            snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", f->variants[i].name);
+        return kv_fail(err, KV_EARG, "task %s has no prompt variant '%.40s'; it has %s", t->info.name, name, known);
+    }
+    for (int i = 0; i < f->n_variants; i++) {
+        const kv_grader *g = NULL;
+        int rc = bind_grader(t, &f->variants[i], &g, err);
+        if (rc) return rc;
+        if (&f->variants[i] == t->variant) t->grader = g;
+    }
+    return KV_OK;
+}
+
+static int check_templates(const kv_task *t, kv_error *err) {
+    const kv_task_file *f = &t->file;
+    char where[400];
+    snprintf(where, sizeof where, "%s:%d", f->path, f->gold_line);
+    int rc = kv_template_check(f->gold, t->items.slots, 0, where, err);
+    for (int i = 0; i < f->n_variants && !rc; i++) {
+        snprintf(where, sizeof where, "%s:%d", f->path, f->variants[i].prompt_line);
+        rc = kv_template_check(f->variants[i].prompt, t->items.slots, 1, where, err);
+    }
+    return rc;
+}
+
+/* What a spec may set, for error texts. */
+static void list_params(const kv_task *t, char *out, size_t cap) {
+    size_t n = 0;
+    for (int i = 0; i < t->file.n_params && n < cap; i++) {
+        const kv_task_param *p = &t->file.params[i];
+        n += (size_t)snprintf(out + n, cap - n, "%s (%lld..%lld, default %lld), ", p->name, (long long)p->min,
+                              (long long)p->max, (long long)p->value);
+    }
+    if (n < cap) snprintf(out + n, cap - n, "seed");
+}
+
+static int set_param(kv_task *t, const char *key, const char *value, kv_error *err) {
+    char known[300], *end;
+    list_params(t, known, sizeof known);
+    int is_seed = t->source->seeded && !strcmp(key, "seed"), i = param_index(&t->file, key);
+    if (!t->source->seeded)
+        return kv_fail(err, KV_EARG, "task %s takes no parameters ('%.40s'); its items are fixed", t->info.name, key);
+    if (!is_seed && i < 0)
+        return kv_fail(err, KV_EARG, "task %s has no parameter '%.40s'; it takes %s", t->info.name, key, known);
+    int64_t max = is_seed ? INT64_MAX : t->file.params[i].max, min = is_seed ? 0 : t->file.params[i].min;
+    int64_t v = strtoll(value, &end, 10);
+    size_t n = strlen(value);
+    if (!n || n > 18 || strspn(value, "0123456789") != n || *end || v < min || v > max)
+        return kv_fail(err, KV_EARG, "task %s: %s=%.40s is no whole number of %lld..%lld", t->info.name, key, value,
+                       (long long)min, (long long)max);
+    if (is_seed)
+        t->seed = (uint64_t)v;
+    else
+        t->params[i] = v;
+    return KV_OK;
+}
+
+/* rest: "key=value:key=value"; changed in place. */
+static int set_params(kv_task *t, char *rest, kv_error *err) {
+    char seen[KV_TASK_PARAMS + 1][24];
+    int n_seen = 0;
+    for (char *pair = rest, *next; pair; pair = next) {
+        next = strchr(pair, ':');
+        if (next) *next++ = 0;
+        char *eq = strchr(pair, '=');
+        if (!eq || eq == pair)
+            return kv_fail(err, KV_EARG, "task %s: '%.60s' is no key=value (write %s:key=value:key=value)",
+                           t->info.name, pair, t->info.name);
+        *eq = 0;
+        for (int k = 0; k < n_seen; k++)
+            if (!strcmp(seen[k], pair)) return kv_fail(err, KV_EARG, "task %s: %s is given twice", t->info.name, pair);
+        int rc = set_param(t, pair, eq + 1, err);
+        if (rc) return rc;
+        snprintf(seen[n_seen++], sizeof *seen, "%s", pair);
+    }
+    return KV_OK;
+}
+
+/* Name with the parameters that differ from the defaults; seed= only when it is not the run's own. */
+static int name_task(kv_task *t, uint64_t run_seed, kv_error *err) {
+    char *name = t->info.name;
+    size_t cap = sizeof t->info.name, n = strlen(name);
+    for (int i = 0; i < t->file.n_params && n < cap; i++)
+        if (t->params[i] != t->file.params[i].value)
+            n += (size_t)snprintf(name + n, cap - n, ":%s=%lld", t->file.params[i].name, (long long)t->params[i]);
+    if (t->seed != run_seed && n < cap)
+        n += (size_t)snprintf(name + n, cap - n, ":seed=%llu", (unsigned long long)t->seed);
+    return n < cap ? KV_OK
+                   : kv_fail(err, KV_EARG, "task name with parameters is longer than %zu: %.80s...", cap - 1, name);
+}
+
+static int fill_info(kv_task *t, uint64_t run_seed, kv_error *err) {
+    kv_task_info *o = &t->info;
+    const kv_task_variant *v = t->variant;
+    int64_t max_new = v->max_new;
+    if (v->max_new_param[0]) max_new += v->max_new_factor * t->params[param_index(&t->file, v->max_new_param)];
+    if (max_new > 100000000)
+        return kv_fail(err, KV_EARG, "task %s: max_new would be %lld", o->name, (long long)max_new);
+    o->max_new = (int)max_new;
+    o->version = t->file.version;
+    o->grader_version = t->grader->version;
+    o->n_items = t->items.n_items;
+    o->title = t->file.title;
+    memcpy(o->data_sha256, t->items.sha256, sizeof o->data_sha256);
+    kv_sha256_bytes(v->prompt, strlen(v->prompt), o->prompt_sha256);
+    snprintf(o->variant, sizeof o->variant, "%s", v->name);
+    snprintf(o->grader, sizeof o->grader, "%s", t->grader->name);
+    for (int i = 0; i < v->n_stop; i++) o->stop[i] = v->stop[i];
+    return name_task(t, run_seed, err);
+}
+
+/* Says which tasks there are. */
+static void add_name(void *user, const char *name, const char *title, const char *variants, int n_items, int max_new) {
+    kv_error *err = user;
+    size_t n = strlen(err->text);
+    (void)title, (void)variants, (void)n_items, (void)max_new;
+    snprintf(err->text + n, sizeof err->text - n, " %s", name);
+}
+
+static int no_such_task(const char *name, const char *root, kv_error *err) {
+    kv_error names = {0}, ignored;
+    kv_task_list(root, add_name, &names, &ignored);
+    return kv_fail(err, KV_ENOTFOUND, "no task '%.60s' in %.200s/tasks; there are:%.200s", name, root,
+                   names.text[0] ? names.text : " none");
+}
+
+static int read_task(kv_task *t, const char *name, const char *root, kv_error *err) {
+    static const char ok[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-";
+    char path[1024];
+    struct stat st;
+    int n = snprintf(path, sizeof path, "%s/tasks/%s.task", root, name);
+    if (n >= (int)sizeof path) return kv_fail(err, KV_EARG, "path too long: %.200s...", path);
+    if (!*name || strlen(name) > 40 || name[strspn(name, ok)] || stat(path, &st)) return no_such_task(name, root, err);
+    snprintf(t->info.name, sizeof t->info.name, "%s", name);
+    return kv_task_file_open(path, &t->file, err);
+}
+
+static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error *err) {
+    char *rest = strchr(spec, ':');
+    if (rest) *rest++ = 0;
+    int rc = read_task(t, spec, o->root, err);
+    if (rc || (rc = bind_source(t, err)) || (rc = bind_variant(t, o->variant, err))) return rc;
+    t->seed = o->seed;
+    for (int i = 0; i < t->file.n_params; i++) t->params[i] = t->file.params[i].value;
+    if (rest && (rc = set_params(t, rest, err))) return rc;
+    kv_source_args a = {&t->file, o->root, o->haystack, t->params, t->seed};
+    if ((rc = t->source->open(&a, &t->items, err)) || (rc = check_templates(t, err))) return rc;
+    return fill_info(t, o->seed, err);
+}
+
+int kv_task_open(const char *spec, const kv_task_options *o, kv_task **out, kv_error *err) {
+    kv_task *t = calloc(1, sizeof *t);
+    char *copy = strdup(spec);
+    *out = NULL;
+    int rc = t && copy ? open_task(t, copy, o, err) : kv_fail(err, KV_ENOMEM, "no memory to open task %.60s", spec);
+    free(copy);
+    if (rc)
+        kv_task_close(t);
+    else
+        *out = t;
+    return rc;
+}
+
+void kv_task_close(kv_task *t) {
+    if (!t) return;
+    if (t->source) t->source->close(&t->items);
+    kv_task_file_close(&t->file);
+    free(t);
+}
+
+const kv_task_info *kv_task_get_info(const kv_task *t) {
+    return &t->info;
+}
+
+int kv_task_item(kv_task *t, int i, kv_item *out, kv_error *err) {
+    kv_text values[KV_SLOTS] = {{0}}, prompt = {0}, gold = {0};
+    memset(out, 0, sizeof *out);
+    if (i < 0 || i >= t->items.n_items)
+        return kv_fail(err, KV_EARG, "task %s: no item %d; it has 0..%d", t->info.name, i, t->items.n_items - 1);
+    snprintf(out->id, sizeof out->id, "%d", i);
+    t->source->item(&t->items, i, values, &out->data);
+    kv_template_render(t->variant->prompt, t->items.slots, values, &prompt, &out->question_at);
+    kv_template_render(t->file.gold, t->items.slots, values, &gold, NULL);
+    for (int k = 0; k < KV_SLOTS; k++) kv_text_free(&values[k]);
+    int rc = kv_text_take(&prompt, "a prompt", &out->prompt, err);
+    int rc2 = kv_text_take(&gold, "a gold answer", &out->gold, err);
+    if (rc || rc2) kv_item_free(out);
+    return rc ? rc : rc2;
+}
+
+void kv_item_free(kv_item *it) {
+    free(it->prompt);
+    free(it->gold);
+    memset(it, 0, sizeof *it);
+}
+
+void kv_task_grade(const kv_task *t, const kv_item *it, const char *output, kv_grade *g) {
+    memset(g, 0, sizeof *g);
+    t->grader->grade(it->data, it->gold, output, g);
+}

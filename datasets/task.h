@@ -1,0 +1,61 @@
+/* task.h - tasks: a declarative .task file plus data (or a seeded generator) gives items; a grader by name scores.
+ *
+ * Written as `name` or `name:key=value:key=value` (generator parameters: needle:words=900:needles=4:n=50). */
+#ifndef KV_TASK_H
+#define KV_TASK_H
+
+#include "engine/kv.h"
+
+typedef struct kv_task kv_task;
+
+typedef struct kv_task_options {
+    const char *root;     /* the project's datasets folder (holds tasks/ and data/) */
+    const char *haystack; /* folder of .txt essays for needle; NULL = the public-domain text of the repository */
+    const char *variant;  /* prompt variant; NULL = the task's default */
+    uint64_t seed;        /* of generators */
+} kv_task_options;
+
+typedef struct kv_item {
+    char id[64];
+    char *prompt;       /* the user turn; owned by the item */
+    size_t question_at; /* byte offset where the question starts; strlen(prompt) when the task has no split */
+    char *gold;         /* what the grader compares with, as text; owned */
+    void *data;         /* grader's private data, owned by the task */
+} kv_item;
+
+typedef struct kv_task_info {
+    char name[96]; /* canonical, with non-default parameters: the identity */
+    char variant[32];
+    char grader[32];
+    int version, grader_version;
+    int n_items;
+    int max_new;
+    char data_sha256[65];   /* of the data files or of the generator's parameters and seed */
+    char prompt_sha256[65]; /* of the variant's prompt template: an edited prompt is another cell */
+    const char *stop[8];    /* stop strings, NULL-terminated */
+    const char *title;
+} kv_task_info;
+
+typedef struct kv_grade {
+    double score;   /* accuracy: 0 or 1 */
+    double partial; /* 0..1 */
+    int answered;   /* an answer could be extracted */
+    char extracted[512];
+} kv_grade;
+
+int kv_task_open(const char *spec, const kv_task_options *o, kv_task **out, kv_error *err);
+void kv_task_close(kv_task *t);
+const kv_task_info *kv_task_get_info(const kv_task *t);
+/* Item i of n_items; free with kv_item_free. */
+int kv_task_item(kv_task *t, int i, kv_item *out, kv_error *err);
+void kv_item_free(kv_item *it);
+/* Grades one output; never fails on any bytes. */
+void kv_task_grade(const kv_task *t, const kv_item *it, const char *output, kv_grade *g);
+
+/* Every .task file under root: callback(user, name, title, variants, n_items or -1, max_new). */
+int kv_task_list(const char *root,
+                 void (*each)(void *user, const char *name, const char *title, const char *variants, int n_items,
+                              int max_new),
+                 void *user, kv_error *err);
+
+#endif

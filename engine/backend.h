@@ -1,0 +1,131 @@
+/* backend.h - the table of ops that a device offers to the engine.
+ *
+ * Rules every backend keeps: each output row depends on its own input rows only, and every sum has one order
+ * that does not depend on how many rows share the call or how many threads or blocks run it; so a
+ * sequence's bits never depend on its neighbours (architecture.md, Batching).  No op allocates after create, except
+ * as noted.  Ops other than *_create cannot fail.
+ *
+ * Cache pages.  A page holds KV_PAGE slots of one (sequence, layer, KV head):
+ *   K transposed (head_dim, KV_PAGE), V (KV_PAGE, head_dim) in the cache type, then the int32 original positions
+ *   (KV_PAGE), then n_cols float columns (n_cols, KV_PAGE).  Column 0 is the attention mass when the layout has one.
+ * Slot s of a head lives in page s / KV_PAGE at s % KV_PAGE; slots are in temporal order; unused slots of the last
+ * page may hold anything finite. */
+#ifndef KV_BACKEND_H
+#define KV_BACKEND_H
+
+#include "engine/kv.h"
+
+enum { KV_PAGE = 16 };
+
+typedef enum kv_numerics { KV_EXACT, KV_FAST, KV_N_NUMERICS } kv_numerics;
+typedef enum kv_cache_type { KV_CACHE_F32, KV_CACHE_F16 } kv_cache_type;
+
+typedef struct kv_page_layout {
+    kv_cache_type type;
+    int head_dim;
+    int n_cols;   /* float columns per slot, the mass column included */
+    int has_mass; /* column 0 receives attention mass */
+    size_t off_v, off_pos, off_cols, bytes; /* byte offsets inside a page (K at 0); bytes is a multiple of 64 */
+} kv_page_layout;
+
+void kv_page_layout_init(kv_page_layout *l, kv_cache_type type, int head_dim, int n_cols, int has_mass);
+
+/* The slots of one (sequence, layer, KV head). */
+typedef struct kv_head_slots {
+    void **pages; /* at least ceil(n_slots / KV_PAGE) */
+    int n_slots;
+} kv_head_slots;
+
+typedef struct kv_backend kv_backend;
+typedef struct kv_matrix kv_matrix; /* a weight matrix in the backend's own format */
+
+/* Product with optional fused prologue and epilogue:
+ *   in(x)  = x                                        plain
+ *          = rmsnorm(x, norm_weight, norm_eps)        when norm_weight
+ *          = silu(x[:, :n_in]) * x[:, n_in:]          when swiglu (x is (n_rows, 2 n_in))
+ *   out    = in(x) w^T (+ out when accumulate)
+ * norm_out, when not NULL, receives the normalised rows (n_rows, n_in) in fp32. */
+typedef struct kv_matmul_args {
+    float *out;               /* (n_rows, n_out) */
+    const float *x;           /* (n_rows, n_in) or (n_rows, 2 n_in) */
+    const kv_matrix *w;       /* (n_out, n_in) */
+    int n_rows;
+    const float *norm_weight; /* (n_in) or NULL */
+    float norm_eps;
+    float *norm_out;
+    int swiglu;
+    int accumulate;
+} kv_matmul_args;
+
+/* The queries of one sequence in one layer; the keys and values of its n_q newest tokens are already appended.
+ * Query i sees slots [0, n_slots - n_q + i]. */
+typedef struct kv_attend_task {
+    const kv_page_layout *layout;
+    const kv_head_slots *heads; /* (n_kv_heads), all with at least n_q slots; lengths may differ between heads */
+    const float *q;             /* n_q rows of (n_heads, head_dim), rotated; row stride q_stride floats */
+    size_t q_stride;
+    float *out;                 /* n_q rows of (n_heads, head_dim); row stride out_stride floats */
+    size_t out_stride;
+    int n_q;
+    int add_mass; /* 1: column 0 of every visible slot += its probabilities, summed over the group and the n_q queries */
+} kv_attend_task;
+
+typedef struct kv_append_task {
+    const kv_page_layout *layout;
+    const kv_head_slots *heads; /* (n_kv_heads), n_slots already includes the n rows: row i goes to n_slots - n + i */
+    const float *k, *v;         /* n rows of (n_kv_heads, head_dim); row stride kv_stride floats */
+    size_t kv_stride;
+    const int32_t *pos;         /* (n) */
+    const float *stats;         /* n rows of (n_kv_heads, n_cols - has_mass), or NULL when there are none; mass starts 0 */
+    int n;
+} kv_append_task;
+
+/* Rotary table: (n_positions, head_dim / 2) cosines and sines. */
+typedef struct kv_rope_table {
+    const float *cos, *sin;
+    int n_positions, half;
+} kv_rope_table;
+
+typedef struct kv_ops {
+    const char *name; /* "cpu", with the instruction set: "cpu/avx512vnni" */
+    void (*destroy)(kv_backend *b);
+
+    /* w (n_out, n_in) fp32 row-major, read during the call only.  May allocate. */
+    int (*matrix_create)(kv_backend *b, const float *w, int n_out, int n_in, kv_matrix **out, kv_error *err);
+    void (*matrix_free)(kv_backend *b, kv_matrix *m);
+    size_t (*matrix_bytes)(const kv_matrix *m); /* as allocated = read once per product */
+    const char *(*matrix_format)(const kv_matrix *m); /* "f32", "int8 g64" */
+
+    void (*matmul)(kv_backend *b, const kv_matmul_args *a);
+    void (*rmsnorm)(kv_backend *b, float *out, const float *x, const float *w, float eps, int n_rows, int dim);
+    /* x: n_rows rows of (n_heads, head_dim), row stride floats; rotate-half (Hugging Face) order; in place. */
+    void (*rope)(kv_backend *b, float *x, size_t stride, int n_rows, int n_heads, int head_dim, const int32_t *pos,
+                 const kv_rope_table *table);
+    void (*append)(kv_backend *b, const kv_append_task *tasks, int n_tasks, int n_kv_heads);
+    /* May grow internal scratch when a sequence is longer than any before. Returns KV_ENOMEM then, else KV_OK. */
+    int (*attend)(kv_backend *b, const kv_attend_task *tasks, int n_tasks, int n_heads, int n_kv_heads, float scale);
+    /* Moves slot kept[i] to slot i for i < n_kept (kept ascending); K, V, position and columns. */
+    void (*compact)(kv_backend *b, const kv_page_layout *l, const kv_head_slots *h, const int32_t *kept, int n_kept);
+    /* Copies page contents of `n` slots from one layout to another of the same type and head_dim; column c of dst is
+     * column cols[c] of src, or 0 when cols[c] < 0. */
+    void (*copy_slots)(kv_backend *b, const kv_page_layout *dl, const kv_head_slots *dst, const kv_page_layout *sl,
+                       const kv_head_slots *src, const int *cols, int n);
+    /* Reads back to the host, any pointer may be NULL: keys (n_slots, head_dim) fp32, pos (n_slots),
+     * cols (n_cols, n_slots). */
+    void (*gather)(kv_backend *b, const kv_page_layout *l, const kv_head_slots *h, float *keys, int32_t *pos,
+                   float *cols);
+    /* out (n_rows, n_out) = x w^T + bias, fp32 with plain fp32 weights w (n_out, n_in): gates. */
+    void (*linear_f32)(kv_backend *b, float *out, const float *x, const float *w, const float *bias, int n_rows,
+                       int n_in, int n_out);
+} kv_ops;
+
+struct kv_backend {
+    const kv_ops *ops;
+    kv_numerics numerics;
+    int n_threads;
+};
+
+/* max_rows: the most rows any matmul will get.  n_threads 0 = all cores. */
+int kv_cpu_backend_create(kv_numerics numerics, int n_threads, int max_rows, kv_backend **out, kv_error *err);
+
+#endif

@@ -1,0 +1,109 @@
+/* rows.c - rotation of new rows, appending them to pages, and moving, copying and reading back slots. */
+#include "engine/cpu/cpu.h"
+
+#include <string.h>
+
+enum { SERIAL_WORK = 16 * 1024 };
+
+void kv_cpu_rope(kv_backend *b, float *x, size_t stride, int n_rows, int n_heads, int head_dim, const int32_t *pos,
+                 const kv_rope_table *table) {
+    const kv_cpu_kernels *k = ((kv_cpu_backend *)b)->k;
+    int n_threads = (size_t)n_rows * n_heads * head_dim < SERIAL_WORK ? 1 : b->n_threads;
+#pragma omp parallel for num_threads(n_threads) schedule(static) if (n_threads > 1)
+    for (int r = 0; r < n_rows; r++) {
+        size_t at = (size_t)pos[r] * table->half;
+        k->rope_row(x + r * stride, n_heads, head_dim, table->cos + at, table->sin + at);
+    }
+}
+
+static void append_head(const kv_cpu_kernels *k, const kv_append_task *t, int head, int n_kv_heads) {
+    const kv_page_layout *l = t->layout;
+    const kv_head_slots *h = &t->heads[head];
+    int d = l->head_dim, n_stats = l->n_cols - l->has_mass;
+    size_t es = l->type == KV_CACHE_F16 ? 2 : 4;
+    uint16_t half[256];
+    for (int i = 0; i < t->n; i++) {
+        int slot = h->n_slots - t->n + i, s = slot % KV_PAGE;
+        char *page = h->pages[slot / KV_PAGE];
+        const float *key = t->k + i * t->kv_stride + (size_t)head * d;
+        if (l->type == KV_CACHE_F16) {
+            uint16_t *dst = (uint16_t *)page + s;
+            for (int j = 0; j < d; j += 256) {
+                int n = d - j < 256 ? d - j : 256;
+                k->store_cache(half, l->type, key + j, n);
+                for (int e = 0; e < n; e++) dst[(size_t)(j + e) * KV_PAGE] = half[e];
+            }
+        } else {
+            float *dst = (float *)page + s;
+            for (int e = 0; e < d; e++) dst[(size_t)e * KV_PAGE] = key[e];
+        }
+        k->store_cache(page + l->off_v + (size_t)s * d * es, l->type, t->v + i * t->kv_stride + (size_t)head * d, d);
+        ((int32_t *)(page + l->off_pos))[s] = t->pos[i];
+        float *cols = (float *)(page + l->off_cols);
+        if (l->has_mass) cols[s] = 0;
+        for (int c = 0; c < n_stats; c++)
+            cols[(size_t)(c + l->has_mass) * KV_PAGE + s] = t->stats[((size_t)i * n_kv_heads + head) * n_stats + c];
+    }
+}
+
+void kv_cpu_append(kv_backend *b, const kv_append_task *tasks, int n_tasks, int n_kv_heads) {
+    const kv_cpu_kernels *k = ((kv_cpu_backend *)b)->k;
+    size_t work = 0;
+    for (int i = 0; i < n_tasks; i++) work += (size_t)tasks[i].n * n_kv_heads * tasks[i].layout->head_dim;
+    int n_threads = work < SERIAL_WORK ? 1 : b->n_threads;
+#pragma omp parallel for num_threads(n_threads) schedule(static) if (n_threads > 1)
+    for (int u = 0; u < n_tasks * n_kv_heads; u++) append_head(k, &tasks[u / n_kv_heads], u % n_kv_heads, n_kv_heads);
+}
+
+void kv_cpu_compact(kv_backend *b, const kv_page_layout *l, const kv_head_slots *h, const int32_t *kept, int n_kept) {
+    const kv_cpu_kernels *k = ((kv_cpu_backend *)b)->k;
+    int i = 0;
+    while (i < n_kept && kept[i] == i) i++;
+    /* Runs of kept slots that share a source page and a destination page. */
+    while (i < n_kept) {
+        int dst = i / KV_PAGE, src = kept[i] / KV_PAGE, lane0 = i % KV_PAGE, lane = lane0;
+        uint8_t from[KV_PAGE];
+        for (; lane < KV_PAGE && i < n_kept && kept[i] / KV_PAGE == src; i++, lane++)
+            from[lane] = (uint8_t)(kept[i] % KV_PAGE);
+        k->move_slots(l, h->pages[dst], h->pages[src], from, lane0, lane);
+    }
+}
+
+void kv_cpu_copy_slots(kv_backend *b, const kv_page_layout *dl, const kv_head_slots *dst, const kv_page_layout *sl,
+                       const kv_head_slots *src, const int *cols, int n) {
+    (void)b;
+    for (int s = 0; s < n; s += KV_PAGE) {
+        char *d = dst->pages[s / KV_PAGE];
+        const char *p = src->pages[s / KV_PAGE];
+        /* K, V and positions lie alike in both layouts. */
+        memcpy(d, p, sl->off_pos + KV_PAGE * sizeof(int32_t));
+        float *to = (float *)(d + dl->off_cols);
+        const float *from = (const float *)(p + sl->off_cols);
+        for (int c = 0; c < dl->n_cols; c++) {
+            if (cols[c] >= 0) {
+                memcpy(to + c * KV_PAGE, from + cols[c] * KV_PAGE, KV_PAGE * sizeof *to);
+            } else {
+                memset(to + c * KV_PAGE, 0, KV_PAGE * sizeof *to);
+            }
+        }
+    }
+}
+
+void kv_cpu_gather(kv_backend *b, const kv_page_layout *l, const kv_head_slots *h, float *keys, int32_t *pos,
+                   float *cols) {
+    const kv_cpu_kernels *k = ((kv_cpu_backend *)b)->k;
+    size_t es = l->type == KV_CACHE_F16 ? 2 : 4;
+    for (int s0 = 0; s0 < h->n_slots; s0 += KV_PAGE) {
+        const char *page = h->pages[s0 / KV_PAGE];
+        int n = h->n_slots - s0 < KV_PAGE ? h->n_slots - s0 : KV_PAGE;
+        if (pos) memcpy(pos + s0, page + l->off_pos, (size_t)n * sizeof *pos);
+        for (int c = 0; cols && c < l->n_cols; c++)
+            memcpy(cols + (size_t)c * h->n_slots + s0, page + l->off_cols + c * KV_PAGE * sizeof(float),
+                   (size_t)n * sizeof *cols);
+        for (int d = 0; keys && d < l->head_dim; d++) {
+            float row[KV_PAGE];
+            k->load_cache(row, page + (size_t)d * KV_PAGE * es, l->type, KV_PAGE);
+            for (int i = 0; i < n; i++) keys[(size_t)(s0 + i) * l->head_dim + d] = row[i];
+        }
+    }
+}

@@ -1,0 +1,133 @@
+/* file.c - mapped files, sha256 of files (OpenSSL's EVP) and whole small files. */
+#include "engine/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/evp.h>
+
+static int open_file(const char *path, int *fd, struct stat *st, kv_error *err) {
+    *fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (*fd < 0)
+        return kv_fail(err, errno == ENOENT ? KV_ENOTFOUND : KV_EIO, "%s: cannot open: %s", path, strerror(errno));
+    int rc = KV_OK;
+    if (fstat(*fd, st) != 0) {
+        rc = kv_fail(err, KV_EIO, "%s: cannot stat: %s", path, strerror(errno));
+    } else if (S_ISDIR(st->st_mode)) {
+        rc = kv_fail(err, KV_EIO, "%s: is a directory, give a file", path);
+    }
+    if (rc != KV_OK) close(*fd);
+    return rc;
+}
+
+/* Up to cap bytes, fewer only at the end of the file. */
+static int read_full(int fd, const char *path, void *buf, size_t cap, size_t *got, kv_error *err) {
+    *got = 0;
+    while (*got < cap) {
+        ssize_t n = read(fd, (char *)buf + *got, cap - *got);
+        if (n == 0) break;
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return kv_fail(err, KV_EIO, "%s: cannot read: %s", path, strerror(errno));
+        *got += (size_t)n;
+    }
+    return KV_OK;
+}
+
+int kv_map_open(const char *path, kv_map *out, kv_error *err) {
+    struct stat st;
+    int fd, rc = open_file(path, &fd, &st, err);
+    if (rc != KV_OK) return rc;
+    if (!S_ISREG(st.st_mode)) {
+        rc = kv_fail(err, KV_EIO, "%s: not a regular file, cannot be mapped", path);
+    } else if (st.st_size == 0) {
+        rc = kv_fail(err, KV_EFORMAT, "%s: empty file", path);
+    } else {
+        void *p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (p == MAP_FAILED) {
+            rc = kv_fail(err, KV_EIO, "%s: cannot map %lld bytes: %s", path, (long long)st.st_size, strerror(errno));
+        } else {
+            out->data = p;
+            out->size = (size_t)st.st_size;
+        }
+    }
+    close(fd);
+    return rc;
+}
+
+void kv_map_close(kv_map *m) {
+    if (m->data) munmap((void *)m->data, m->size);
+    m->data = NULL;
+    m->size = 0;
+}
+
+static void to_hex(const unsigned char *digest, char hex[65]) {
+    static const char digits[] = "0123456789abcdef";
+    for (int i = 0; i < 32; i++) {
+        hex[2 * i] = digits[digest[i] >> 4];
+        hex[2 * i + 1] = digits[digest[i] & 15];
+    }
+    hex[64] = 0;
+}
+
+int kv_sha256_file(const char *path, char hex[65], kv_error *err) {
+    enum { CHUNK = 1 << 20 };
+    struct stat st;
+    int fd, rc = open_file(path, &fd, &st, err);
+    if (rc != KV_OK) return rc;
+    EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+    unsigned char *buf = malloc(CHUNK), digest[32];
+    int ok = ctx && buf && EVP_DigestInit_ex(ctx, EVP_sha256(), NULL) == 1;
+    size_t got = CHUNK;
+    while (ok && rc == KV_OK && got == CHUNK) {
+        rc = read_full(fd, path, buf, CHUNK, &got, err);
+        if (rc == KV_OK) ok = EVP_DigestUpdate(ctx, buf, got) == 1;
+    }
+    if (ok && rc == KV_OK) ok = EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
+    if (!ok) rc = kv_fail(err, KV_ENOMEM, "%s: no memory for sha256", path);
+    if (rc == KV_OK) to_hex(digest, hex);
+    EVP_MD_CTX_free(ctx);
+    free(buf);
+    close(fd);
+    return rc;
+}
+
+void kv_sha256_bytes(const void *data, size_t n, char hex[65]) {
+    unsigned char digest[32];
+    hex[0] = 0;
+    if (EVP_Digest(data, n, digest, NULL, EVP_sha256(), NULL) == 1) to_hex(digest, hex);
+}
+
+int kv_read_file(const char *path, char **out, size_t *size, kv_error *err) {
+    struct stat st;
+    int fd, rc = open_file(path, &fd, &st, err);
+    if (rc != KV_OK) return rc;
+    /* One byte more than the size stat reports, so that the usual file ends in the first round; pipes grow. */
+    size_t cap = (st.st_size > 0 ? (size_t)st.st_size : 4096) + 1, n = 0;
+    char *buf = malloc(cap + 1);
+    while (buf && rc == KV_OK) {
+        size_t got;
+        rc = read_full(fd, path, buf + n, cap - n, &got, err);
+        if (rc != KV_OK) break;
+        n += got;
+        if (n < cap) break;
+        cap *= 2;
+        char *bigger = realloc(buf, cap + 1);
+        if (!bigger) free(buf);
+        buf = bigger;
+    }
+    close(fd);
+    if (!buf) return kv_fail(err, KV_ENOMEM, "%s: no memory for %zu bytes", path, cap);
+    if (rc != KV_OK) {
+        free(buf);
+        return rc;
+    }
+    buf[n] = 0;
+    *out = buf;
+    *size = n;
+    return KV_OK;
+}

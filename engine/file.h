@@ -1,0 +1,24 @@
+/* file.h - mapped files and sha256 of files. */
+#ifndef KV_FILE_H
+#define KV_FILE_H
+
+#include "engine/kv.h"
+
+typedef struct kv_map {
+    const void *data;
+    size_t size;
+} kv_map;
+
+/* Maps a whole file read-only.  Errors name the path and the reason (KV_ENOTFOUND when there is no such file); a
+ * directory or an empty file is an error.  Close is safe on a zeroed kv_map. */
+int kv_map_open(const char *path, kv_map *out, kv_error *err);
+void kv_map_close(kv_map *m);
+
+/* Lower-case hex sha256, 64 characters and NUL; _bytes leaves an empty string if OpenSSL is out of memory. */
+int kv_sha256_file(const char *path, char hex[65], kv_error *err);
+void kv_sha256_bytes(const void *data, size_t n, char hex[65]);
+
+/* Reads a whole file (or pipe) into a NUL-terminated malloc'd buffer, size without the NUL; the caller frees. */
+int kv_read_file(const char *path, char **out, size_t *size, kv_error *err);
+
+#endif

@@ -1,0 +1,19 @@
+/* gates.h - loads TRIM-KV retention gates (policies.md 1.2, 1.3) into fp32 arrays. */
+#ifndef KV_GATES_H
+#define KV_GATES_H
+
+#include "policies/policy.h"
+
+typedef struct kv_gate_file kv_gate_file;
+
+/* path: a folder holding trimkv_weights.safetensors (and config.json), or the file itself.  Type `rg`; others
+ * (rg2, rg3, rg10) are recognised by their keys and refused by name.  Shapes are checked against each other and
+ * against `shape` (layers, dim, KV heads): KV_EFORMAT names tensor, found and expected shape. */
+int kv_gates_open(const char *path, const kv_shape *shape, kv_gate_file **out, kv_error *err);
+void kv_gates_close(kv_gate_file *g);
+const kv_gates *kv_gates_view(const kv_gate_file *g); /* owned by the file */
+/* memory_size and buffer_size of config.json, 0 when not given. */
+int kv_gates_budget(const kv_gate_file *g);
+int kv_gates_buffer(const kv_gate_file *g);
+
+#endif

@@ -1,0 +1,171 @@
+/* reduce.c - eviction: score every live slot, select, compact, give pages back.
+ *
+ * Runs after the last layer of a forward (policies.md 1.5).  Each (sequence, layer, KV head) is independent, so they
+ * are spread over the threads; a traced run goes in order instead.  The policy sees contiguous copies of what it
+ * declared, the shared selector decides, and the backend moves the slots. */
+#include "engine/internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include <omp.h>
+
+#include "policies/select.h"
+
+/* One head's scratch: score, keys, columns, queries, policy scratch, positions, kept, selector scratch. */
+typedef struct scratch {
+    float *score, *keys, *cols, *queries, *policy;
+    int32_t *pos, *kept, *select;
+} scratch;
+
+typedef struct head_job {
+    int seq, layer, head;
+} head_job;
+
+int kv_seq_slots(const kv_seq *s) {
+    int most = 0;
+    for (int l = 0; l < s->cache.n_layers; l++) {
+        int n = kv_cache_layer_slots(&s->cache, l);
+        if (n > most) most = n;
+    }
+    return most;
+}
+
+static size_t scratch_bytes(const kv_shape *s, const kv_columns *c, int n_slots) {
+    size_t group = (size_t)s->n_heads / s->n_kv_heads, n = (size_t)n_slots;
+    size_t floats = n * (1 + s->head_dim + c->n_cols + c->window + 4) + (size_t)c->window * group * s->head_dim;
+    return floats * sizeof(float) + 3 * n * sizeof(int32_t);
+}
+
+static void scratch_cut(scratch *sc, char *mem, const kv_shape *s, const kv_columns *c, int n_slots) {
+    size_t group = (size_t)s->n_heads / s->n_kv_heads, n = (size_t)n_slots;
+    sc->score = (float *)mem;
+    sc->keys = sc->score + n;
+    sc->cols = sc->keys + n * s->head_dim;
+    sc->policy = sc->cols + n * c->n_cols;
+    sc->queries = sc->policy + n * (c->window + 4);
+    sc->pos = (int32_t *)(sc->queries + c->window * group * s->head_dim);
+    sc->kept = sc->pos + n;
+    sc->select = sc->kept + n;
+}
+
+/* The last queries of one KV head's group, oldest first: (n_queries, group, head_dim). */
+static int copy_queries(const kv_shape *s, const kv_seq *q, int window, int layer, int kv_head, float *out) {
+    int w = q->columns->window, n = q->n_seen < window ? q->n_seen : window;
+    size_t group = (size_t)s->n_heads / s->n_kv_heads, d = (size_t)s->head_dim;
+    for (int i = 0; i < n; i++) {
+        int t = q->n_seen - n + i;
+        memcpy(out + i * group * d, q->ring + (((size_t)layer * w + t % w) * s->n_heads + kv_head * group) * d,
+               group * d * sizeof(float));
+    }
+    return n;
+}
+
+/* Slots to keep of one head; negative KV_E* when a score is no number. */
+static int choose(kv_engine *e, const kv_seq *q, int layer, int head, const scratch *sc) {
+    const kv_shape *s = &e->model.info.shape;
+    const kv_columns *c = q->columns;
+    const kv_policy *pol = q->setup->policy;
+    const kv_head_slots *h = kv_cache_head(&q->cache, layer, head);
+    const float *stats[KV_MAX_STATS] = {NULL};
+    int n = h->n_slots;
+    e->backend->ops->gather(e->backend, kv_page_pool_layout(q->cache.pool), h,
+                            pol->needs & KV_NEED_KEYS ? sc->keys : NULL, sc->pos, c->n_cols ? sc->cols : NULL);
+    for (int k = 0; k < pol->n_stats; k++) stats[k] = sc->cols + (size_t)(c->has_mass + k) * n;
+    kv_score_args a = {.layer = layer, .kv_head = head, .n_slots = n, .n_seen = q->n_seen, .pos = sc->pos,
+                       .stats = stats, .mass = c->has_mass ? sc->cols : NULL,
+                       .keys = pol->needs & KV_NEED_KEYS ? sc->keys : NULL,
+                       .group = s->n_heads / s->n_kv_heads, .head_dim = s->head_dim, .scratch = sc->policy};
+    if (pol->needs & KV_NEED_QUERIES) {
+        a.queries = sc->queries;
+        a.n_queries = copy_queries(s, q, pol->window(q->setup->state), layer, head, sc->queries);
+    }
+    pol->score[KV_CPU](q->setup->state, &a, sc->score);
+    int n_sink = 0, n_recent = 0;
+    if (pol->protect) pol->protect(q->setup->state, &n_sink, &n_recent);
+    return kv_select(sc->score, sc->pos, n, q->setup->budget, n_sink, n_recent, sc->kept, sc->select);
+}
+
+static int count_moved(const int32_t *kept, int n) {
+    int i = 0;
+    while (i < n && kept[i] == i) i++;
+    return n - i;
+}
+
+static int reduce_head(kv_engine *e, kv_seq *q, int layer, int head, const scratch *sc, int *moved,
+                       const kv_trace *trace) {
+    kv_head_slots *h = kv_cache_head(&q->cache, layer, head);
+    int n = h->n_slots, keep = choose(e, q, layer, head, sc);
+    if (keep < 0) return keep;
+    e->backend->ops->compact(e->backend, kv_page_pool_layout(q->cache.pool), h, sc->kept, keep);
+    *moved = count_moved(sc->kept, keep);
+    if (trace && trace->on_evict) {
+        for (int i = 0; i < keep; i++) sc->select[i] = sc->pos[sc->kept[i]];
+        trace->on_evict(trace->user, q->request_user, layer, head, q->n_seen, sc->pos, n, sc->select, keep);
+    }
+    return keep;
+}
+
+static int list_jobs(kv_seq *const *seqs, const int *at, int n_seqs, head_job **out, int *n_slots) {
+    int n = 0, cap = 0;
+    for (int i = 0; i < n_seqs; i++) cap += seqs[i]->cache.n_layers * seqs[i]->cache.n_kv_heads;
+    head_job *jobs = malloc((size_t)cap * sizeof *jobs);
+    *n_slots = 0;
+    for (int i = 0; jobs && i < n_seqs; i++) {
+        for (int l = 0; at[i] && l < seqs[i]->cache.n_layers; l++) {
+            int held = kv_cache_layer_slots(&seqs[i]->cache, l);
+            if (held < at[i] || held <= seqs[i]->setup->budget) continue;
+            if (held > *n_slots) *n_slots = held;
+            for (int h = 0; h < seqs[i]->cache.n_kv_heads; h++) jobs[n++] = (head_job){i, l, h};
+        }
+    }
+    *out = jobs;
+    return n;
+}
+
+static void account(kv_seq *const *seqs, const head_job *jobs, const int *keep, const int *moved, int n, int *status,
+                    kv_error *errs) {
+    int last = -1;
+    for (int j = 0; j < n; j++) {
+        int i = jobs[j].seq;
+        kv_seq *q = seqs[i];
+        if (keep[j] < 0) {
+            status[i] = kv_fail(&errs[i], keep[j], "policy %s gave a score that is not a number (layer %d, KV head %d)",
+                                q->setup->policy->name, jobs[j].layer, jobs[j].head);
+            continue;
+        }
+        q->n_evictions += kv_cache_head(&q->cache, jobs[j].layer, jobs[j].head)->n_slots - keep[j];
+        q->n_moved += moved[j];
+        kv_cache_truncate(&q->cache, jobs[j].layer, jobs[j].head, keep[j]);
+        if (i != last) q->n_triggers++;
+        last = i;
+    }
+}
+
+void kv_reduce(kv_engine *e, kv_seq *const *seqs, const int *at, int n_seqs, int *status, kv_error *errs,
+               const kv_trace *trace) {
+    head_job *jobs;
+    int n_slots, n = list_jobs(seqs, at, n_seqs, &jobs, &n_slots);
+    int n_threads = trace ? 1 : e->backend->n_threads;
+    size_t each = n ? (scratch_bytes(&e->model.info.shape, seqs[0]->columns, n_slots) + 63) & ~(size_t)63 : 0;
+    char *mem = n ? malloc(each * (size_t)n_threads) : NULL;
+    int *keep = n ? malloc(2 * (size_t)n * sizeof *keep) : NULL;
+    for (int i = 0; i < n_seqs; i++) status[i] = KV_OK;
+    if (jobs && n && mem && keep) {
+#pragma omp parallel num_threads(n_threads)
+        {
+            scratch sc;
+            scratch_cut(&sc, mem + each * (size_t)omp_get_thread_num(), &e->model.info.shape, seqs[0]->columns, n_slots);
+#pragma omp for schedule(static)
+            for (int j = 0; j < n; j++)
+                keep[j] = reduce_head(e, seqs[jobs[j].seq], jobs[j].layer, jobs[j].head, &sc, &keep[n + j], trace);
+        }
+        account(seqs, jobs, keep, keep + n, n, status, errs);
+    } else if (!jobs || n) {
+        for (int i = 0; i < n_seqs; i++)
+            status[i] = kv_fail(&errs[i], KV_ENOMEM, "out of memory for the scores of an eviction");
+    }
+    free(jobs);
+    free(mem);
+    free(keep);
+}

@@ -1,0 +1,181 @@
+/* fields.c - the field list, short numbers for people, and the choice of columns. */
+#include "results/fields.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define FIELD(key, heading, type, member, style, role)                                                                 \
+    { key, heading, KV_FIELD_##type, offsetof(kv_cell, member), KV_STYLE_##style, KV_ROLE_##role }
+
+static const kv_field fields[] = {
+    FIELD("status", "", TEXT, status, PLAIN, DATA),
+    FIELD("model", "model", TEXT, model, PLAIN, IDENTITY),
+    FIELD("backend", "backend", TEXT, backend, PLAIN, IDENTITY),
+    FIELD("numerics", "numerics", TEXT, numerics, PLAIN, IDENTITY),
+    FIELD("task", "task", TEXT, task, PLAIN, IDENTITY),
+    FIELD("variant", "variant", TEXT, variant, PLAIN, IDENTITY),
+    FIELD("prefill", "prefill", TEXT, prefill, PLAIN, IDENTITY),
+    FIELD("query", "query", TEXT, query, PLAIN, IDENTITY),
+    FIELD("max_new", "max new", INT, max_new, PLAIN, IDENTITY),
+    FIELD("batch", "batch", INT, batch, PLAIN, IDENTITY),
+    FIELD("policy", "policy", TEXT, policy, PLAIN, KEEP),
+    FIELD("policy_title", "", TEXT, policy_title, PLAIN, DATA),
+    FIELD("budget", "M", INT, budget, BUDGET, KEEP),
+    FIELD("buffer", "B", INT, buffer, BUDGET, IDENTITY),
+    FIELD("n", "n", INT64, n, PLAIN, IDENTITY),
+    FIELD("accuracy", "accuracy", REAL, accuracy, ACCURACY, KEEP),
+    FIELD("stderr", "", REAL, stderr_, SHARE, DATA),
+    FIELD("partial", "partial", REAL, partial, SHARE, RESULT),
+    FIELD("peak_slots", "peak slots", REAL, peak_slots, AMOUNT, RESULT),
+    FIELD("mean_slots", "mean slots", REAL, mean_slots, AMOUNT, RESULT),
+    FIELD("kv_bytes_peak", "peak KV", INT64, kv_bytes_peak, BYTES, RESULT),
+    FIELD("kv_bytes_batch_peak", "", INT64, kv_bytes_batch_peak, BYTES, DATA),
+    FIELD("prefill_tok_s", "prefill/s", REAL, prefill_tok_s, AMOUNT, RESULT),
+    FIELD("decode_tok_s", "decode/s", REAL, decode_tok_s, AMOUNT, RESULT),
+    FIELD("mean_tokens", "tokens", REAL, mean_tokens, AMOUNT, RESULT),
+    FIELD("n_length", "cut", INT64, n_length, PLAIN, TROUBLE),
+    FIELD("n_errors", "errors", INT64, n_errors, PLAIN, TROUBLE),
+    FIELD("cell_key", "", TEXT, cell_key, PLAIN, DATA),
+    FIELD("error", "", TEXT, error, PLAIN, DATA),
+};
+enum { N_FIELDS = sizeof fields / sizeof *fields };
+_Static_assert((int)N_FIELDS <= (int)KV_MAX_FIELDS, "raise KV_MAX_FIELDS");
+
+const kv_field *kv_field_all(size_t *n) {
+    *n = N_FIELDS;
+    return fields;
+}
+
+const char *kv_field_string(const kv_field *f, const kv_cell *c) {
+    return (const char *)c + f->offset;
+}
+
+double kv_field_number(const kv_field *f, const kv_cell *c) {
+    const char *p = (const char *)c + f->offset;
+    switch (f->type) {
+    case KV_FIELD_INT:
+        return *(const int *)p;
+    case KV_FIELD_INT64:
+        return (double)*(const int64_t *)p;
+    default:
+        return *(const double *)p;
+    }
+}
+
+int kv_field_missing(const kv_field *f, const kv_cell *c) {
+    if (f->type == KV_FIELD_TEXT) return !*kv_field_string(f, c);
+    double v = kv_field_number(f, c);
+    return !isfinite(v) || (f->style == KV_STYLE_BYTES && v <= 0);
+}
+
+int kv_cell_is_full(const kv_cell *c) {
+    return strncmp(c->policy, "full", 4) == 0 && (!c->policy[4] || c->policy[4] == ':');
+}
+
+int kv_cell_unfinished(const kv_cell *c) {
+    return strcmp(c->status, "done") != 0;
+}
+
+/* ".945", "1.000" */
+static void share_text(double v, char *out, size_t size) {
+    char full[32];
+    snprintf(full, sizeof full, "%.3f", v);
+    snprintf(out, size, "%s", full[0] == '0' ? full + 1 : full);
+}
+
+void kv_field_bytes(double bytes, char *out, size_t size) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    size_t u = 0;
+    while (bytes >= 999.5 && u + 1 < sizeof units / sizeof *units) {
+        bytes /= 1024;
+        u++;
+    }
+    snprintf(out, size, "%.*f %s", u == 0 || bytes >= 99.95 ? 0 : bytes >= 9.995 ? 1 : 2, bytes, units[u]);
+}
+
+void kv_field_text(const kv_field *f, const kv_cell *c, char *out, size_t size) {
+    if (f->style == KV_STYLE_ACCURACY && kv_field_missing(f, c) && kv_cell_unfinished(c)) {
+        snprintf(out, size, "%s", c->status);
+        return;
+    }
+    if (kv_field_missing(f, c) || (f->style == KV_STYLE_BUDGET && kv_cell_is_full(c))) {
+        snprintf(out, size, "-");
+        return;
+    }
+    if (f->type == KV_FIELD_TEXT) {
+        snprintf(out, size, "%s", kv_field_string(f, c));
+        return;
+    }
+    double v = kv_field_number(f, c);
+    char a[32], b[32];
+    switch (f->style) {
+    case KV_STYLE_ACCURACY:
+        share_text(v, a, sizeof a);
+        share_text(c->stderr_, b, sizeof b);
+        snprintf(out, size, isfinite(c->stderr_) ? "%s +-%s" : "%s", a, b);
+        break;
+    case KV_STYLE_SHARE:
+        share_text(v, out, size);
+        break;
+    case KV_STYLE_AMOUNT:
+        snprintf(out, size, "%.*f", v >= 99.95 ? 0 : v >= 9.995 ? 1 : 2, v);
+        break;
+    case KV_STYLE_BYTES:
+        kv_field_bytes(v, out, size);
+        break;
+    default:
+        snprintf(out, size, "%.0f", v);
+    }
+}
+
+static int same_text(const kv_field *f, const kv_cell *a, const kv_cell *b) {
+    char x[256], y[256];
+    kv_field_text(f, a, x, sizeof x);
+    kv_field_text(f, b, y, sizeof y);
+    return strcmp(x, y) == 0;
+}
+
+/* The full cache has no M and B, so it does not make them vary. */
+static int varies(const kv_field *f, const kv_cell *cells, size_t n) {
+    const kv_cell *first = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (f->style == KV_STYLE_BUDGET && kv_cell_is_full(&cells[i])) continue;
+        if (first && !same_text(f, first, &cells[i])) return 1;
+        if (!first) first = &cells[i];
+    }
+    return 0;
+}
+
+/* Partial credit that equals accuracy everywhere says nothing. */
+static int repeats_accuracy(const kv_field *f, const kv_cell *cells, size_t n) {
+    if (f->offset != offsetof(kv_cell, partial)) return 0;
+    for (size_t i = 0; i < n; i++)
+        if (!isnan(cells[i].accuracy) && cells[i].partial != cells[i].accuracy) return 0;
+    return 1;
+}
+
+void kv_table_make_plan(const kv_cell *cells, size_t n, kv_table_plan *out) {
+    memset(out, 0, sizeof *out);
+    for (size_t k = 0; k < N_FIELDS && n; k++) {
+        const kv_field *f = &fields[k];
+        int any = 0, trouble = 0;
+        for (size_t i = 0; i < n; i++) {
+            any |= !kv_field_missing(f, &cells[i]);
+            trouble |= f->type != KV_FIELD_TEXT && kv_field_number(f, &cells[i]) > 0;
+        }
+        int constant = f->role == KV_ROLE_IDENTITY && !varies(f, cells, n);
+        if (constant && any)
+            out->constant[out->n_constant++] = f;
+        else if (f->role == KV_ROLE_KEEP || (f->role == KV_ROLE_IDENTITY && any) ||
+                 (f->role == KV_ROLE_RESULT && any && !repeats_accuracy(f, cells, n)) ||
+                 (f->role == KV_ROLE_TROUBLE && trouble))
+            out->shown[out->n_shown++] = f;
+    }
+}
+
+void kv_table_constant(const kv_field *f, const kv_cell *cells, size_t n, char *out, size_t size) {
+    size_t i = 0;
+    while (f->style == KV_STYLE_BUDGET && i + 1 < n && kv_cell_is_full(&cells[i])) i++;
+    kv_field_text(f, &cells[i], out, size);
+}

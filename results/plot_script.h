@@ -1,0 +1,21 @@
+/* plot_script.h - a figure as gnuplot script and data file. */
+#ifndef KV_PLOT_SCRIPT_H
+#define KV_PLOT_SCRIPT_H
+
+#include "results/figure.h"
+#include "results/stringbuf.h"
+
+typedef struct kv_plot_script {
+    kv_string gp, dat;
+    kv_string titles; /* a line per plot element, in drawing order: the series' label, alone for the element that
+                         carries the data, with ", standard error" or ", level" for what goes with it */
+} kv_plot_script;
+
+/* "budget" or "bytes": ends the file names and begins the ids in the SVG. */
+const char *kv_plot_name(kv_figure_x x);
+
+/* For files <stem>_<name>.gp and .dat, run in their own folder, drawing <stem>_<name>.svg and .png. */
+int kv_plot_script_make(const kv_figure *f, const char *stem, kv_plot_script *out, kv_error *err);
+void kv_plot_script_free(kv_plot_script *p); /* also after an error */
+
+#endif

@@ -1,0 +1,25 @@
+/* cli.h - runs the real program, as a user would, and looks at what comes back. */
+#ifndef KV_TEST_CLI_H
+#define KV_TEST_CLI_H
+
+#include <sys/types.h>
+
+typedef struct cli_result {
+    int code;        /* exit status; 128 + signal when it was killed */
+    char *out, *err; /* NUL-terminated; free with cli_free */
+} cli_result;
+
+/* Splits `line` at blanks (no quoting) and runs KV_BINARY with it, input empty.  Fails the test when it cannot start.
+ */
+cli_result cli_run(const char *line);
+/* The same with the arguments as they are; argv ends with NULL. */
+cli_result cli_run_argv(const char *const *argv);
+void cli_free(cli_result *r);
+
+/* Starts it and does not wait; output is dropped. */
+pid_t cli_start(const char *line);
+
+/* Runs `line` and checks the exit code and that stderr contains `text`. */
+void cli_expect(const char *line, int code, const char *text);
+
+#endif

@@ -1,0 +1,497 @@
+/* test_cli.c - the program as a user meets it: bad input is refused with a reason, failures become rows, rows are
+ * printed, and a sweep over the tiny model does what it says. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include <cjson/cJSON.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "engine/file.h"
+#include "results/store.h"
+#include "tests/support/cli.h"
+#include "tests/support/scratch.h"
+
+#define TINY "golden/tiny-llama.gguf"
+#define RUN "run --model " TINY " --prompt-variant short --threads 1 --quiet "
+
+static scratch dir;
+
+static int make_folder(void **state) {
+    (void)state;
+    return scratch_open(&dir);
+}
+
+static int remove_folder(void **state) {
+    (void)state;
+    scratch_close(&dir);
+    return 0;
+}
+
+/* "... --db <scratch>/name" */
+static const char *with_db(const char *line, const char *name) {
+    static char text[2048];
+    snprintf(text, sizeof text, "%s --db %s", line, scratch_path(&dir, name));
+    return text;
+}
+
+/* Runs a line that prints one JSON object a line; *objects is an array.  Checks the exit code. */
+static cJSON *run_json(const char *line, int code) {
+    cli_result r = cli_run(line);
+    if (r.code != code) fail_msg("trimbench %s: exit %d, expected %d:\n%s%s", line, r.code, code, r.out, r.err);
+    cJSON *all = cJSON_CreateArray();
+    for (char *p = strtok(r.out, "\n"); p; p = strtok(NULL, "\n")) {
+        cJSON *one = cJSON_Parse(p);
+        if (!one) fail_msg("no JSON: %s", p);
+        cJSON_AddItemToArray(all, one);
+    }
+    cli_free(&r);
+    return all;
+}
+
+static const char *text_of(const cJSON *o, const char *key) {
+    const char *s = cJSON_GetStringValue(cJSON_GetObjectItem(o, key));
+    return s ? s : "";
+}
+
+static double number_of(const cJSON *o, const char *key) {
+    const cJSON *n = cJSON_GetObjectItem(o, key);
+    if (!cJSON_IsNumber(n)) fail_msg("%s is no number", key);
+    return cJSON_GetNumberValue(n);
+}
+
+static char *dump(const char *db) {
+    kv_store *s = NULL;
+    kv_error err = {0};
+    char *text = NULL, from[192];
+    size_t n;
+    snprintf(from, sizeof from, "%s", scratch_path(&dir, db));
+    const char *to = scratch_path(&dir, "dump.txt");
+    if (kv_store_open(from, &s, &err) || kv_store_dump(s, to, &err) || kv_read_file(to, &text, &n, &err))
+        fail_msg("%s", err.text);
+    kv_store_close(s);
+    return text;
+}
+
+static void help_shows_examples_for_every_command(void **state) {
+    (void)state;
+    static const char *const commands[] = {"run", "generate", "tokenize", "speed", "list", "doctor", "plot"};
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
+        char line[64];
+        snprintf(line, sizeof line, "%s --help", commands[i]);
+        cli_result r = cli_run(line);
+        assert_int_equal(r.code, 0);
+        assert_non_null(strstr(r.out, "examples:\n  trimbench "));
+        cli_free(&r);
+    }
+    cli_result r = cli_run("--help");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "generate"));
+    cli_free(&r);
+}
+
+static void refuses_what_it_does_not_know(void **state) {
+    (void)state;
+    cli_expect("", 2, "usage");
+    cli_expect("genrate", 2, "did you mean 'generate'");
+    cli_expect("xyzzy", 2, "unknown command 'xyzzy'");
+    cli_expect(RUN "--bugdet 3", 2, "did you mean --budget");
+    cli_expect(RUN "--policy h3o", 2, "h3o");
+    cli_expect(RUN "--policy h2o:resent=3", 2, "resent");
+    cli_expect(RUN "--task cuontdown_0.5k", 2, "did you mean 'countdown_0.5k'");
+    cli_expect(RUN "--task needle:wrods=5", 2, "wrods");
+    cli_expect("run --model " TINY " --prompt-variant shrot", 2, "shrot");
+    cli_expect(RUN "--chat smollm2", 2, "generate");
+}
+
+static void refuses_values_that_make_no_sense(void **state) {
+    (void)state;
+    cli_expect(RUN "--budget 0", 2, "--budget");
+    cli_expect(RUN "--buffer 0", 2, "--buffer");
+    cli_expect(RUN "--policy h2o --prefill stream:64 --buffer 32", 2, "stream:64 with --buffer 32");
+    cli_expect(RUN "--prefill streams", 2, "streams");
+    cli_expect(RUN "--samples 4", 2, "--temperature 0");
+    cli_expect(RUN "--batch 0", 2, "--batch");
+    cli_expect("speed --model " TINY " --ctx 0", 2, "--ctx");
+    cli_expect("generate --model " TINY, 2, "--prompt");
+    cli_expect("generate --model " TINY " --prompt a --token-ids 1", 2, "one of --prompt");
+    cli_expect("generate --model " TINY " --token-ids 1,999999", 2, "999999");
+    cli_expect("generate --model " TINY " --token-ids 1,2 --context 3", 2, "--context 3");
+    cli_expect("generate --model " TINY " --prompt a --raw --chat smollm2", 2, "contradict");
+    cli_expect("generate --model " TINY " --prompt a --chat klingon", 2, "klingon");
+    cli_expect("generate --model " TINY " --prompt a --trace", 2, "--json");
+    cli_expect("tokenize --model " TINY, 2, "--text or --file");
+}
+
+static void says_what_is_missing_before_it_starts(void **state) {
+    (void)state;
+    cli_expect("run --model nowhere.gguf", 3, "nowhere.gguf does not exist");
+    cli_expect("generate --model nowhere.gguf --prompt a", 3, "nowhere.gguf does not exist");
+    cli_expect("tokenize --model nowhere.gguf --text a", 3, "nowhere.gguf does not exist");
+    cli_expect("speed --model nowhere.gguf", 3, "nowhere.gguf does not exist");
+    cli_expect(RUN "--adapter nowhere", 3, "nowhere");
+    cli_expect(RUN "--gates nowhere", 3, "nowhere");
+    cli_expect("run --model golden", 3, "golden");
+    cli_expect("run --model CMakeLists.txt", 3, "CMakeLists.txt");
+    cli_expect("run --model golden/tiny-gates/trimkv_weights.safetensors", 3, "trimkv_weights.safetensors");
+    cli_expect("plot --db nowhere.sqlite", 3, "nowhere.sqlite does not exist");
+}
+
+static void says_when_the_database_cannot_be_written(void **state) {
+    (void)state;
+    char line[512];
+    cli_expect(RUN "--limit 1 --db /nowhere/at/all.sqlite", 3, "/nowhere/at/all.sqlite");
+    cli_expect(RUN "--limit 1 --db /proc/x.sqlite", 3, "/proc/x.sqlite");
+    snprintf(line, sizeof line, RUN "--limit 1 --db %s", dir.dir);
+    cli_expect(line, 3, dir.dir);
+    scratch_write(&dir, "text.sqlite", "this is no database at all, only text that goes on for a while\n", 63);
+    cli_expect(with_db(RUN "--limit 1", "text.sqlite"), 3, "text.sqlite");
+}
+
+static void says_when_the_disk_is_full(void **state) {
+    (void)state;
+    struct rlimit old, small;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+    small = (struct rlimit){400 * 1024, old.rlim_max};
+    void (*was)(int) = signal(SIGXFSZ, SIG_IGN); /* ignored in the child too: a write fails instead */
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    cli_result r = cli_run(with_db(RUN "--policy full,window --limit 200 --max-new 60", "full.sqlite"));
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+    signal(SIGXFSZ, was);
+    assert_int_equal(r.code, 3);
+    assert_non_null(strstr(r.err, "full.sqlite"));
+    cli_free(&r);
+    cli_expect(with_db(RUN "--policy full,window --limit 200 --max-new 60", "full.sqlite"), 0, "");
+}
+
+static void refuses_a_truncated_model(void **state) {
+    (void)state;
+    char *whole = NULL, line[512];
+    size_t size;
+    assert_int_equal(kv_read_file(TINY, &whole, &size, NULL), KV_OK);
+    for (size_t n = 0; n < size; n += 128 * 1024) {
+        scratch_write(&dir, "cut.gguf", whole, n);
+        snprintf(line, sizeof line, "run --prompt-variant short --limit 1 --model %s", scratch_path(&dir, "cut.gguf"));
+        cli_expect(line, 3, "cut.gguf");
+        snprintf(line, sizeof line, "generate --prompt a --model %s", scratch_path(&dir, "cut.gguf"));
+        cli_expect(line, 3, "cut.gguf");
+    }
+    free(whole);
+}
+
+static void a_dry_run_shows_cells_and_runs_nothing(void **state) {
+    (void)state;
+    cli_result r = cli_run(with_db(RUN "--policy full,window,h2o --budget 16..64*2 --dry-run", "dry.sqlite"));
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "7 cells"));
+    assert_int_not_equal(access(scratch_path(&dir, "dry.sqlite"), F_OK), 0);
+    cli_free(&r);
+}
+
+static void prints_one_object_per_cell(void **state) {
+    (void)state;
+    static const char *const keys[] = {
+        "status", "policy",     "task",       "budget",        "buffer",        "prefill",      "n",    "accuracy",
+        "stderr", "peak_slots", "mean_slots", "kv_bytes_peak", "prefill_tok_s", "decode_tok_s", "error"};
+    cJSON *cells =
+        run_json(with_db(RUN "--policy full,window,h2o --budget 32 --buffer 8 --limit 3 --max-new 40 --format json",
+                         "json.sqlite"),
+                 0);
+    assert_int_equal(cJSON_GetArraySize(cells), 3);
+    const cJSON *c;
+    cJSON_ArrayForEach(c, cells) {
+        for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+            if (!cJSON_GetObjectItem(c, keys[i])) fail_msg("%s is missing", keys[i]);
+        assert_string_equal(text_of(c, "status"), "done");
+        assert_true(number_of(c, "n") == 3);
+        assert_true(number_of(c, "kv_bytes_peak") > 0);
+        assert_true(number_of(c, "decode_tok_s") > 0);
+        assert_true(number_of(c, "prefill_tok_s") > 0);
+    }
+    assert_string_equal(text_of(cJSON_GetArrayItem(cells, 0), "policy"), "full");
+    assert_true(number_of(cJSON_GetArrayItem(cells, 1), "mean_slots") <= 40);
+    cJSON_Delete(cells);
+}
+
+static void failed_cells_are_rows_and_the_sweep_goes_on(void **state) {
+    (void)state;
+    cJSON *cells = run_json(
+        with_db(RUN "--policy trimkv,window --budget 32 --limit 2 --max-new 8 --format json", "fail.sqlite"), 1);
+    assert_int_equal(cJSON_GetArraySize(cells), 2);
+    const cJSON *a = cJSON_GetArrayItem(cells, 0), *b = cJSON_GetArrayItem(cells, 1);
+    assert_string_equal(text_of(a, "status"), "error");
+    assert_non_null(strstr(text_of(a, "error"), "--gates"));
+    assert_string_equal(text_of(b, "status"), "done");
+    cJSON_Delete(cells);
+}
+
+static void gates_of_another_shape_are_a_failed_cell(void **state) {
+    (void)state;
+    cJSON *cells = run_json(with_db(RUN "--policy trimkv,window --gates " KV_SOURCE_DIR
+                                        "/policies/trimkv-smollm2-135m --budget 32 --limit 2 --max-new 8 --format json",
+                                    "shape.sqlite"),
+                            1);
+    const cJSON *a = cJSON_GetArrayItem(cells, 0), *b = cJSON_GetArrayItem(cells, 1);
+    assert_string_equal(text_of(a, "status"), "error");
+    assert_true(strlen(text_of(a, "error")) > 20);
+    assert_string_equal(text_of(b, "status"), "done");
+    cJSON_Delete(cells);
+}
+
+static void a_prompt_longer_than_the_context_is_a_failed_cell(void **state) {
+    (void)state;
+    const char *line =
+        with_db("run --model " TINY " --task countdown_0.5k --prompt-variant official --policy full,window "
+                "--limit 2 --quiet --format json",
+                "long.sqlite");
+    for (int again = 0; again < 2; again++) { /* the second time nothing is left to do */
+        cJSON *cells = run_json(line, 1);
+        assert_int_equal(cJSON_GetArraySize(cells), 2);
+        for (int i = 0; i < 2; i++) {
+            assert_string_equal(text_of(cJSON_GetArrayItem(cells, i), "status"), "error");
+            assert_non_null(strstr(text_of(cJSON_GetArrayItem(cells, i), "error"), "context"));
+        }
+        cJSON_Delete(cells);
+    }
+}
+
+static void a_task_that_cannot_be_opened_is_a_failed_cell(void **state) {
+    (void)state;
+    cJSON *cells =
+        run_json(with_db(RUN "--task needle:words=100,countdown_0.5k --haystack nowhere --policy full --limit 2 "
+                             "--max-new 4 --format json",
+                         "task.sqlite"),
+                 1);
+    assert_int_equal(cJSON_GetArraySize(cells), 2);
+    assert_string_equal(text_of(cJSON_GetArrayItem(cells, 0), "status"), "error");
+    assert_non_null(strstr(text_of(cJSON_GetArrayItem(cells, 0), "error"), "nowhere"));
+    assert_string_equal(text_of(cJSON_GetArrayItem(cells, 1), "status"), "done");
+    cJSON_Delete(cells);
+}
+
+static void a_cell_out_of_time_is_a_row(void **state) {
+    (void)state;
+    cJSON *cells = run_json(
+        with_db(RUN "--policy full --timeout 0.000001 --limit 2 --max-new 40 --format json", "time.sqlite"), 1);
+    assert_string_equal(text_of(cJSON_GetArrayItem(cells, 0), "status"), "timeout");
+    cJSON_Delete(cells);
+}
+
+static void raising_the_limit_extends_a_cell(void **state) {
+    (void)state;
+    char *first, *second;
+    cJSON *cells =
+        run_json(with_db(RUN "--policy h2o --budget 16 --max-new 12 --limit 2 --format json", "grow.sqlite"), 0);
+    assert_true(number_of(cJSON_GetArrayItem(cells, 0), "n") == 2);
+    cJSON_Delete(cells);
+    first = dump("grow.sqlite");
+    cells = run_json(
+        with_db(RUN "--policy h2o --budget 16 --max-new 12 --limit 5 --batch 2 --format json", "grow.sqlite"), 0);
+    assert_true(number_of(cJSON_GetArrayItem(cells, 0), "n") == 5);
+    cJSON_Delete(cells);
+    second = dump("grow.sqlite");
+    assert_int_equal(strncmp(second, first, strlen(first)), 0);
+    free(first);
+    free(second);
+}
+
+static void sharing_the_prefill_changes_no_token(void **state) {
+    (void)state;
+    const char *const sweep =
+        RUN "--policy full,window,random,h2o,snapkv,trimkv --gates golden/tiny-gates --budget 24,48 "
+            "--buffer 8 --limit 4 --max-new 40 --batch 3 --task countdown_0.5k,needle:words=40 "
+            "--query after,before";
+    char line[1024], *shared, *alone;
+    cli_expect(with_db(sweep, "shared.sqlite"), 0, "");
+    snprintf(line, sizeof line, "%s --no-share", sweep);
+    cli_expect(with_db(line, "alone.sqlite"), 0, "");
+    shared = dump("shared.sqlite");
+    alone = dump("alone.sqlite");
+    assert_true(strlen(shared) > 1000);
+    assert_string_equal(shared, alone);
+    free(shared);
+    free(alone);
+}
+
+static void samples_differ_and_come_back_the_same(void **state) {
+    (void)state;
+    const char *const line =
+        RUN "--policy window --budget 32 --temperature 1 --samples 3 --limit 2 --max-new 16 --seed 5";
+    cli_expect(with_db(line, "a.sqlite"), 0, "");
+    char *a = dump("a.sqlite");
+    cli_expect(
+        with_db(RUN "--policy window --budget 32 --temperature 1 --samples 3 --limit 2 --max-new 16 --seed 5 --batch 1",
+                "b.sqlite"),
+        0, "");
+    char *b = dump("b.sqlite");
+    assert_string_equal(a, b);
+    char *one = strchr(strchr(a, '\t') + 1, '\t'), *two = strchr(strchr(strchr(a, '\n') + 1, '\t') + 1, '\t');
+    assert_int_not_equal(strncmp(one, two, strcspn(one, "\n")), 0);
+    free(a);
+    free(b);
+}
+
+static void generate_prints_everything_needed_to_compare_engines(void **state) {
+    (void)state;
+    const char *const line =
+        "generate --model " TINY " --raw --prompt every_number_has_a_place --max-new 20 --threads 1 "
+        "--numerics exact --ignore-eos --json";
+    char traced[512];
+    snprintf(traced, sizeof traced, "%s --policy h2o --budget 8 --buffer 4 --trace", line);
+    cJSON *full = run_json(line, 0), *few = run_json(traced, 0);
+    const cJSON *a = cJSON_GetArrayItem(full, 0), *b = cJSON_GetArrayItem(few, 0);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(a, "ids")), 20);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(a, "top")), 20);
+    const cJSON *top = cJSON_GetArrayItem(cJSON_GetObjectItem(a, "top"), 0);
+    assert_int_equal(cJSON_GetArraySize(top), 5);
+    assert_true(cJSON_GetNumberValue(cJSON_GetArrayItem(cJSON_GetArrayItem(top, 0), 0)) ==
+                cJSON_GetNumberValue(cJSON_GetArrayItem(cJSON_GetObjectItem(a, "ids"), 0)));
+    assert_true(number_of(a, "evicted") == 0);
+    assert_null(cJSON_GetObjectItem(a, "evictions"));
+    const cJSON *events = cJSON_GetObjectItem(b, "evictions"), *e;
+    assert_true(cJSON_GetArraySize(events) > 0);
+    cJSON_ArrayForEach(e, events) {
+        assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(e, "kept")), 8);
+        assert_true(cJSON_GetArraySize(cJSON_GetObjectItem(e, "before")) >= 12);
+    }
+    cJSON_Delete(full);
+    cJSON_Delete(few);
+}
+
+static void generate_without_eviction_ignores_the_policy(void **state) {
+    (void)state;
+    cJSON *a = run_json("generate --model " TINY " --prompt hello --max-new 12 --json", 0);
+    cJSON *b = run_json("generate --model " TINY " --prompt hello --max-new 12 --json --policy snapkv --budget 400", 0);
+    char *x = cJSON_Print(cJSON_GetObjectItem(cJSON_GetArrayItem(a, 0), "ids"));
+    char *y = cJSON_Print(cJSON_GetObjectItem(cJSON_GetArrayItem(b, 0), "ids"));
+    assert_string_equal(x, y);
+    cJSON_free(x);
+    cJSON_free(y);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+}
+
+static void generate_splits_the_question_off(void **state) {
+    (void)state;
+    const char *const argv[] = {"generate",   "--model",       TINY,        "--prompt", "a small model can keep",
+                                "--question", "what it needs", "--max-new", "4",        "--json",
+                                NULL};
+    cli_result r = cli_run_argv(argv);
+    assert_int_equal(r.code, 0);
+    cJSON *j = cJSON_Parse(r.out);
+    int n = cJSON_GetArraySize(cJSON_GetObjectItem(j, "prompt_ids"));
+    assert_true(number_of(j, "n_context") > 0 && number_of(j, "n_context") < n);
+    cJSON_Delete(j);
+    cli_free(&r);
+}
+
+static void tokenize_prints_ids(void **state) {
+    (void)state;
+    cli_result plain = cli_run("tokenize --model " TINY " --text hello"),
+               raw = cli_run("tokenize --model " TINY " --text hello --raw"),
+               chat = cli_run("tokenize --model " TINY " --text hello --chat model");
+    cJSON *a = cJSON_Parse(plain.out), *b = cJSON_Parse(chat.out);
+    assert_int_equal(plain.code, 0);
+    assert_string_equal(plain.out, raw.out);
+    assert_true(cJSON_GetArraySize(a) > 0);
+    assert_true(cJSON_GetArraySize(b) > cJSON_GetArraySize(a));
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    cli_free(&plain);
+    cli_free(&raw);
+    cli_free(&chat);
+}
+
+static void speed_prints_one_object_per_cell(void **state) {
+    (void)state;
+    cJSON *rows =
+        run_json("speed --model " TINY " --policy full,window --budget 32 --buffer 8 --ctx 64 --batch 1,2 --max-new 20 "
+                 "--reps 2 --threads 1 --quiet --format json",
+                 0);
+    const cJSON *r;
+    assert_int_equal(cJSON_GetArraySize(rows), 4);
+    cJSON_ArrayForEach(r, rows) {
+        assert_string_equal(text_of(r, "status"), "done");
+        assert_true(number_of(r, "ctx") == 64 && number_of(r, "steps") == 19);
+        assert_true(number_of(r, "prefill_tok_s") > 0 && number_of(r, "decode_tok_s") > 0);
+        assert_true(number_of(r, "bytes_per_step") > 0);
+        assert_true(number_of(r, "decode_min") <= number_of(r, "decode_tok_s"));
+    }
+    /* the same weights, more keys and values */
+    assert_true(number_of(cJSON_GetArrayItem(rows, 0), "bytes_per_step") >
+                number_of(cJSON_GetArrayItem(rows, 1), "bytes_per_step"));
+    cJSON_Delete(rows);
+    rows = run_json("speed --model " TINY
+                    " --policy full,trimkv --ctx 16,510 --batch 1 --max-new 8 --reps 1 --quiet --format json",
+                    1);
+    assert_int_equal(cJSON_GetArraySize(rows), 4);
+    assert_string_equal(text_of(cJSON_GetArrayItem(rows, 0), "status"), "done");
+    assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 1), "error"), "gates"));
+    assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 2), "error"), "context"));
+    cJSON_Delete(rows);
+}
+
+static void plot_without_gnuplot_says_what_to_install(void **state) {
+    (void)state;
+    cli_expect(with_db(RUN "--policy full,window --budget 16,32 --limit 2 --max-new 8", "plot.sqlite"), 0, "");
+    cli_expect(with_db("plot --gnuplot /nowhere/gnuplot", "plot.sqlite"), 1, "gnuplot");
+    assert_int_equal(access(scratch_path(&dir, "plot.html"), F_OK), 0);
+    cli_expect(with_db("plot --task nothing", "plot.sqlite"), 3, "filters");
+    cli_expect(with_db("plot --out /nowhere", "plot.sqlite"), 3, "/nowhere");
+}
+
+static void list_and_doctor_tell_what_is_there(void **state) {
+    (void)state;
+    cli_result r = cli_run("list");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "trimkv"));
+    assert_non_null(strstr(r.out, "countdown_0.5k"));
+    cli_free(&r);
+    r = cli_run(with_db("doctor --model " TINY, "doctor.sqlite"));
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "ok    model"));
+    cli_free(&r);
+    r = cli_run("doctor --model nowhere.gguf --db /nowhere/x.sqlite --gnuplot /nowhere/gnuplot");
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.out, "FAIL  model"));
+    assert_non_null(strstr(r.out, "FAIL  results"));
+    assert_non_null(strstr(r.out, "warn  gnuplot"));
+    cli_free(&r);
+}
+
+int main(void) {
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(help_shows_examples_for_every_command),
+        cmocka_unit_test(refuses_what_it_does_not_know),
+        cmocka_unit_test(refuses_values_that_make_no_sense),
+        cmocka_unit_test(says_what_is_missing_before_it_starts),
+        cmocka_unit_test(says_when_the_database_cannot_be_written),
+        cmocka_unit_test(says_when_the_disk_is_full),
+        cmocka_unit_test(refuses_a_truncated_model),
+        cmocka_unit_test(a_dry_run_shows_cells_and_runs_nothing),
+        cmocka_unit_test(prints_one_object_per_cell),
+        cmocka_unit_test(failed_cells_are_rows_and_the_sweep_goes_on),
+        cmocka_unit_test(gates_of_another_shape_are_a_failed_cell),
+        cmocka_unit_test(a_prompt_longer_than_the_context_is_a_failed_cell),
+        cmocka_unit_test(a_task_that_cannot_be_opened_is_a_failed_cell),
+        cmocka_unit_test(a_cell_out_of_time_is_a_row),
+        cmocka_unit_test(raising_the_limit_extends_a_cell),
+        cmocka_unit_test(sharing_the_prefill_changes_no_token),
+        cmocka_unit_test(samples_differ_and_come_back_the_same),
+        cmocka_unit_test(generate_prints_everything_needed_to_compare_engines),
+        cmocka_unit_test(generate_without_eviction_ignores_the_policy),
+        cmocka_unit_test(generate_splits_the_question_off),
+        cmocka_unit_test(tokenize_prints_ids),
+        cmocka_unit_test(speed_prints_one_object_per_cell),
+        cmocka_unit_test(plot_without_gnuplot_says_what_to_install),
+        cmocka_unit_test(list_and_doctor_tell_what_is_there),
+    };
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+}
