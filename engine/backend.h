@@ -13,7 +13,7 @@
 #ifndef KV_BACKEND_H
 #define KV_BACKEND_H
 
-#include "engine/kv.h"
+#include "engine/threads.h"
 
 enum { KV_PAGE = 16 };
 
@@ -123,6 +123,7 @@ struct kv_backend {
     const kv_ops *ops;
     kv_numerics numerics;
     int n_threads;
+    kv_threads *threads; /* (n_threads); the engine uses them too, between ops */
 };
 
 /* max_rows: the most rows any matmul will get.  n_threads 0 = all cores. */

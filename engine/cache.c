@@ -59,7 +59,9 @@ static int grow(kv_cache *c, size_t i, int n_pages) {
     return KV_OK;
 }
 
-static int pages_for(int n_slots) { return (n_slots + KV_PAGE - 1) / KV_PAGE; }
+static int pages_for(int n_slots) {
+    return (n_slots + KV_PAGE - 1) / KV_PAGE;
+}
 
 int kv_cache_extend(kv_cache *c, int n, kv_error *err) {
     size_t count = (size_t)c->n_layers * c->n_kv_heads;

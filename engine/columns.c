@@ -24,7 +24,8 @@ int kv_columns_init(kv_columns *c, const kv_setup *setups, int n, kv_error *err)
         for (int k = 0; k < c->n_sets; k++) known |= same_spec(c->sets[k], &setups[i]);
         if (known) continue;
         if (c->n_sets == KV_MAX_COLUMN_SETS)
-            return kv_fail(err, KV_ELIMIT, "more than %d different policies with columns share one prefill: split the run",
+            return kv_fail(err, KV_ELIMIT,
+                           "more than %d different policies with columns share one prefill: split the run",
                            KV_MAX_COLUMN_SETS);
         c->sets[c->n_sets] = &setups[i];
         c->first[c->n_sets++] = c->n_cols;

@@ -35,7 +35,7 @@ static int workspace_init(kv_engine *e, kv_error *err) {
 }
 
 static void workspace_free(kv_workspace *ws) {
-    float *const all[] = {ws->x, ws->qkv, ws->att,       ws->gate_up, ws->hidden,  ws->k,
+    float *const all[] = {ws->x, ws->qkv,   ws->att,       ws->gate_up, ws->hidden,  ws->k,
                           ws->v, ws->stats, ws->stats_one, ws->last,    ws->services};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
     free(ws->pos);
@@ -80,9 +80,15 @@ void kv_engine_close(kv_engine *e) {
     free(e);
 }
 
-const kv_model_info *kv_engine_info(const kv_engine *e) { return &e->model.info; }
-const kv_tokenizer *kv_engine_tokenizer(const kv_engine *e) { return e->tokenizer; }
-const kv_chat *kv_engine_chat(const kv_engine *e) { return e->chat; }
+const kv_model_info *kv_engine_info(const kv_engine *e) {
+    return &e->model.info;
+}
+const kv_tokenizer *kv_engine_tokenizer(const kv_engine *e) {
+    return e->tokenizer;
+}
+const kv_chat *kv_engine_chat(const kv_engine *e) {
+    return e->chat;
+}
 
 const char *kv_stop_name(kv_stop s) {
     static const char *const names[] = {"eos", "length", "stop-string", "context", "error"};
@@ -123,7 +129,9 @@ int kv_engine_logits(kv_engine *e, const int32_t *tokens, int n, float *out, kv_
         if (rc == KV_OK) rc = g.status;
         if (rc == KV_OK)
             e->backend->ops->matmul(e->backend, &(kv_matmul_args){.out = out + (size_t)i * e->model.info.n_vocab,
-                                                                  .x = e->ws.x, .w = e->model.head, .n_rows = rows,
+                                                                  .x = e->ws.x,
+                                                                  .w = e->model.head,
+                                                                  .n_rows = rows,
                                                                   .norm_weight = e->model.out_norm,
                                                                   .norm_eps = e->model.rms_eps});
     }

@@ -23,10 +23,14 @@ static void serve_linear(void *ctx, float *out, const float *x, const float *w, 
     be->ops->linear_f32(be, out, x, w, b, n_rows, n_in, n_out);
 }
 
-static size_t qkv_width(const kv_shape *s) { return (size_t)(s->n_heads + 2 * s->n_kv_heads) * s->head_dim; }
+static size_t qkv_width(const kv_shape *s) {
+    return (size_t)(s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
+}
 
 /* Every sequence of a pass has the same columns. */
-static const kv_columns *columns_of(const pass *p) { return p->segs[0].seq->columns; }
+static const kv_columns *columns_of(const pass *p) {
+    return p->segs[0].seq->columns;
+}
 
 static int wants_observe(const pass *p) {
     return columns_of(p)->n_sets > 0 || (p->trace != NULL && p->trace->on_append != NULL);
@@ -101,8 +105,8 @@ static int attention(const pass *p, int layer, kv_error *err) {
         const kv_head_slots *heads = kv_cache_head(&g->seq->cache, layer, 0);
         int r0 = p->row_of[i];
         const float *q = ws->qkv + r0 * width, *k = q + nq, *v = k + (size_t)s->n_kv_heads * s->head_dim;
-        append[i] = (kv_append_task){l, heads, k, v, width, ws->pos + r0, c->n_sets ? ws->stats + r0 * stats_row : NULL,
-                                     g->n};
+        append[i] =
+            (kv_append_task){l, heads, k, v, width, ws->pos + r0, c->n_sets ? ws->stats + r0 * stats_row : NULL, g->n};
         attend[i] = (kv_attend_task){l, heads, q, width, ws->att + r0 * nq, nq, g->n, c->has_mass};
     }
     ops->append(e->backend, append, p->n_segs, s->n_kv_heads);
@@ -119,8 +123,12 @@ static int run_layer(const pass *p, int layer, kv_error *err) {
     kv_workspace *ws = &e->ws;
     float eps = e->model.rms_eps;
     int n = p->n_rows, watched = wants_observe(p);
-    ops->matmul(e->backend, &(kv_matmul_args){.out = ws->qkv, .x = ws->x, .w = ly->qkv, .n_rows = n,
-                                              .norm_weight = ly->attn_norm, .norm_eps = eps,
+    ops->matmul(e->backend, &(kv_matmul_args){.out = ws->qkv,
+                                              .x = ws->x,
+                                              .w = ly->qkv,
+                                              .n_rows = n,
+                                              .norm_weight = ly->attn_norm,
+                                              .norm_eps = eps,
                                               .norm_out = watched ? ws->hidden : NULL});
     /* q and k stand side by side in a row and rotate alike, as n_heads + n_kv_heads heads */
     ops->rope(e->backend, ws->qkv, qkv_width(s), n, s->n_heads + s->n_kv_heads, s->head_dim, ws->pos, &e->model.rope);
@@ -133,10 +141,15 @@ static int run_layer(const pass *p, int layer, kv_error *err) {
     int rc = attention(p, layer, err);
     if (rc) return rc;
     ops->matmul(e->backend, &(kv_matmul_args){.out = ws->x, .x = ws->att, .w = ly->out, .n_rows = n, .accumulate = 1});
-    ops->matmul(e->backend, &(kv_matmul_args){.out = ws->gate_up, .x = ws->x, .w = ly->gate_up, .n_rows = n,
-                                              .norm_weight = ly->ffn_norm, .norm_eps = eps});
-    ops->matmul(e->backend, &(kv_matmul_args){.out = ws->x, .x = ws->gate_up, .w = ly->down, .n_rows = n,
-                                              .swiglu = 1, .accumulate = 1});
+    ops->matmul(e->backend, &(kv_matmul_args){.out = ws->gate_up,
+                                              .x = ws->x,
+                                              .w = ly->gate_up,
+                                              .n_rows = n,
+                                              .norm_weight = ly->ffn_norm,
+                                              .norm_eps = eps});
+    ops->matmul(
+        e->backend,
+        &(kv_matmul_args){.out = ws->x, .x = ws->gate_up, .w = ly->down, .n_rows = n, .swiglu = 1, .accumulate = 1});
     return KV_OK;
 }
 
@@ -157,8 +170,12 @@ static void run_head(const pass *p) {
             memcpy(e->ws.last + n * dim, e->ws.x + last * dim, dim * sizeof(float));
             n++;
         }
-        e->backend->ops->matmul(e->backend, &(kv_matmul_args){.out = out, .x = e->ws.last, .w = m->head, .n_rows = n,
-                                                              .norm_weight = m->out_norm, .norm_eps = m->rms_eps});
+        e->backend->ops->matmul(e->backend, &(kv_matmul_args){.out = out,
+                                                              .x = e->ws.last,
+                                                              .w = m->head,
+                                                              .n_rows = n,
+                                                              .norm_weight = m->out_norm,
+                                                              .norm_eps = m->rms_eps});
         i += n;
     }
 }

@@ -18,13 +18,13 @@ typedef struct run {
     kv_request req;
     kv_seq seq;
     kv_completion c;
-    int n_done;      /* prompt tokens that went through the model */
-    int limit;       /* most tokens to generate */
+    int n_done; /* prompt tokens that went through the model */
+    int limit;  /* most tokens to generate */
     int limit_is_context;
     int32_t *tokens; /* (limit) */
     kv_top *top;     /* (limit, n_top) */
     int started, finished;
-    int picked;      /* next token, or KV_E*: result of the last sampling */
+    int picked; /* next token, or KV_E*: result of the last sampling */
 } run;
 
 typedef struct loop {
@@ -36,7 +36,7 @@ typedef struct loop {
     run **live; /* (batch) in order of admission */
     int n_live, drained;
     float *logits; /* (batch, n_vocab) */
-    kv_top *order; /* (n_threads, n_vocab): sampling scratch, NULL while everything is greedy */
+    kv_top *order; /* (batch, n_vocab): sampling scratch, NULL while everything is greedy */
     kv_generate_stats stats;
     double started_at;
 } loop;
@@ -120,19 +120,28 @@ static void trigger(loop *lp, run *const *runs, int n) {
     reduce_runs(lp, runs, at, n);
 }
 
-static void sample_all(loop *lp, run *const *runs, int n) {
+typedef struct sample_jobs {
+    const loop *lp;
+    run *const *runs; /* row i of the logits belongs to runs[i] */
+} sample_jobs;
+
+static void sample_one(void *ctx, int i, int thread) {
+    const loop *lp = ((sample_jobs *)ctx)->lp;
+    run *r = ((sample_jobs *)ctx)->runs[i];
     int n_vocab = lp->e->model.info.n_vocab, n_top = lp->o->n_top;
-#pragma omp parallel for schedule(static, 1) num_threads(lp->e->backend->n_threads)
-    for (int i = 0; i < n; i++) {
-        run *r = runs[i];
-        const float *row = lp->logits + (size_t)i * n_vocab;
-        if (r->finished) continue;
-        r->c.logits_hash = kv_logits_hash(r->c.logits_hash, row, n_vocab);
-        r->picked = kv_sample(&r->req.sampling, (uint64_t)r->c.n_tokens, row, n_vocab,
-                              lp->order ? lp->order + (size_t)i * n_vocab : NULL);
-        if (n_top && r->picked >= 0 && r->c.n_tokens < r->limit)
-            kv_top_logprobs(row, n_vocab, n_top, r->top + (size_t)r->c.n_tokens * n_top);
-    }
+    const float *row = lp->logits + (size_t)i * n_vocab;
+    (void)thread;
+    if (r->finished) return;
+    r->c.logits_hash = kv_logits_hash(r->c.logits_hash, row, n_vocab);
+    r->picked = kv_sample(&r->req.sampling, (uint64_t)r->c.n_tokens, row, n_vocab,
+                          lp->order ? lp->order + (size_t)i * n_vocab : NULL);
+    if (n_top && r->picked >= 0 && r->c.n_tokens < r->limit)
+        kv_top_logprobs(row, n_vocab, n_top, r->top + (size_t)r->c.n_tokens * n_top);
+}
+
+static void sample_all(loop *lp, run *const *runs, int n) {
+    sample_jobs jobs = {lp, runs};
+    kv_threads_for(lp->e->backend->threads, n, sample_one, &jobs);
 }
 
 static int is_stop_id(const loop *lp, int id) {
@@ -303,8 +312,11 @@ static int decode_step(loop *lp, kv_error *err) {
     int64_t bytes = lp->e->bytes_read;
     for (int i = 0; i < n; i++) {
         run *r = lp->live[i];
-        segs[i] = (kv_segment){.seq = &r->seq, .tokens = &r->tokens[r->c.n_tokens - 1], .n = 1,
-                               .logits = lp->logits + (size_t)i * n_vocab, .err = &r->c.err};
+        segs[i] = (kv_segment){.seq = &r->seq,
+                               .tokens = &r->tokens[r->c.n_tokens - 1],
+                               .n = 1,
+                               .logits = lp->logits + (size_t)i * n_vocab,
+                               .err = &r->c.err};
     }
     int rc = kv_forward(lp->e, segs, n, lp->o->trace, err);
     if (rc) return rc;
@@ -400,8 +412,10 @@ int kv_generate(kv_engine *e, const kv_setup *s, const kv_generate_options *o, k
     if (rc) return rc;
     lp.live = calloc((size_t)o->batch, sizeof *lp.live);
     lp.logits = malloc((size_t)o->batch * e->model.info.n_vocab * sizeof *lp.logits);
-    if (!lp.live || !lp.logits) rc = kv_fail(err, KV_ENOMEM, "out of memory for a batch of %d", o->batch);
-    else rc = run_loop(&lp, err);
+    if (!lp.live || !lp.logits)
+        rc = kv_fail(err, KV_ENOMEM, "out of memory for a batch of %d", o->batch);
+    else
+        rc = run_loop(&lp, err);
     for (int i = 0; i < lp.n_live; i++) run_free(lp.live[i]);
     lp.stats.kv_bytes_peak = kv_page_pool_bytes_peak(lp.pool);
     lp.stats.n_page_allocs = kv_page_pool_allocs(lp.pool);

@@ -16,7 +16,7 @@ int kv_fail(kv_error *err, int code, const char *fmt, ...) {
 }
 
 const char *kv_status_name(int code) {
-    static const char *const names[] = {"ok",    "io",     "format", "out of memory", "argument", "unsupported",
+    static const char *const names[] = {"ok",    "io",     "format", "out of memory", "argument",  "unsupported",
                                         "limit", "cancel", "number", "database",      "not found", "timeout"};
     int i = -code;
     return i >= 0 && i < (int)(sizeof names / sizeof *names) ? names[i] : "unknown";

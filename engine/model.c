@@ -161,6 +161,20 @@ static int load_part(const binder *bd, int layer, const part *p, kv_error *err) 
 
 enum { N_PARTS = 7 };
 
+typedef struct part_jobs {
+    const binder *bd;
+    int layer;
+    const part *parts;
+    int rc[N_PARTS];
+    kv_error err[N_PARTS];
+} part_jobs;
+
+static void load_part_job(void *ctx, int i, int thread) {
+    part_jobs *j = ctx;
+    (void)thread;
+    j->rc[i] = load_part(j->bd, j->layer, &j->parts[i], &j->err[i]);
+}
+
 static int load_layer(binder *bd, int layer, float *buffer, kv_error *err) {
     kv_model *m = bd->m;
     const kv_shape *s = &m->info.shape;
@@ -177,12 +191,10 @@ static int load_layer(binder *bd, int layer, float *buffer, kv_error *err) {
         {"ffn_up", "mlp.up_proj", ff, d, 0, gu + (size_t)ff * d},
         {"ffn_down", "mlp.down_proj", d, ff, 0, down},
     };
-    int rcs[N_PARTS];
-    kv_error errs[N_PARTS];
-#pragma omp parallel for schedule(dynamic) num_threads(bd->b->n_threads)
-    for (int i = 0; i < N_PARTS; i++) rcs[i] = load_part(bd, layer, &parts[i], &errs[i]);
+    part_jobs jobs = {.bd = bd, .layer = layer, .parts = parts};
+    kv_threads_for(bd->b->threads, N_PARTS, load_part_job, &jobs);
     for (int i = 0; i < N_PARTS; i++)
-        if (rcs[i]) return kv_fail(err, rcs[i], "%s", errs[i].text);
+        if (jobs.rc[i]) return kv_fail(err, jobs.rc[i], "%s", jobs.err[i].text);
 
     const kv_ops *ops = bd->b->ops;
     char name[64];
@@ -192,8 +204,8 @@ static int load_layer(binder *bd, int layer, float *buffer, kv_error *err) {
         (rc = ops->matrix_create(bd->b, gu, 2 * ff, d, &ly->gate_up, err)) ||
         (rc = ops->matrix_create(bd->b, down, d, ff, &ly->down, err)))
         return rc;
-    m->info.weight_bytes += ops->matrix_bytes(ly->qkv) + ops->matrix_bytes(ly->out) +
-                            ops->matrix_bytes(ly->gate_up) + ops->matrix_bytes(ly->down);
+    m->info.weight_bytes += ops->matrix_bytes(ly->qkv) + ops->matrix_bytes(ly->out) + ops->matrix_bytes(ly->gate_up) +
+                            ops->matrix_bytes(ly->down);
     snprintf(name, sizeof name, "blk.%d.attn_norm.weight", layer);
     if ((rc = load_norm(bd, name, &ly->attn_norm, err))) return rc;
     snprintf(name, sizeof name, "blk.%d.ffn_norm.weight", layer);
@@ -243,8 +255,7 @@ static int make_rope(binder *bd, double base, kv_error *err) {
         }
         kv_dequantize(t->type, t->data, factor, (size_t)half);
     }
-    for (int i = 0; i < half; i++)
-        inv[i] = 1.0f / powf((float)base, (float)(2 * i) / (float)(2 * half)) / factor[i];
+    for (int i = 0; i < half; i++) inv[i] = 1.0f / powf((float)base, (float)(2 * i) / (float)(2 * half)) / factor[i];
     for (int p = 0; p < n_ctx; p++) {
         for (int i = 0; i < half; i++) {
             float angle = (float)p * inv[i];

@@ -60,8 +60,10 @@ static void list_add(kv_page_pool *p, slab *s) {
 }
 
 static void list_remove(kv_page_pool *p, slab *s) {
-    if (s->prev) s->prev->next = s->next;
-    else p->partial = s->next;
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        p->partial = s->next;
     if (s->next) s->next->prev = s->prev;
     s->listed = 0;
 }
@@ -85,8 +87,10 @@ static slab *slab_map(kv_page_pool *p) {
 
 static void slab_unmap(kv_page_pool *p, slab *s) {
     list_remove(p, s);
-    if (s->all_prev) s->all_prev->all_next = s->all_next;
-    else p->all = s->all_next;
+    if (s->all_prev)
+        s->all_prev->all_next = s->all_next;
+    else
+        p->all = s->all_next;
     if (s->all_next) s->all_next->all_prev = s->all_prev;
     munmap(s, p->slab_bytes);
 }
@@ -118,11 +122,21 @@ void kv_page_put(kv_page_pool *p, void *page) {
     p->live -= p->layout.bytes;
     if (!s->listed) list_add(p, s);
     if (++s->n_free < p->pages_per_slab) return;
-    if (p->n_empty >= 1) slab_unmap(p, s);
-    else p->n_empty++;
+    if (p->n_empty >= 1)
+        slab_unmap(p, s);
+    else
+        p->n_empty++;
 }
 
-const kv_page_layout *kv_page_pool_layout(const kv_page_pool *p) { return &p->layout; }
-size_t kv_page_pool_bytes(const kv_page_pool *p) { return p->live; }
-size_t kv_page_pool_bytes_peak(const kv_page_pool *p) { return p->peak; }
-int64_t kv_page_pool_allocs(const kv_page_pool *p) { return p->allocs; }
+const kv_page_layout *kv_page_pool_layout(const kv_page_pool *p) {
+    return &p->layout;
+}
+size_t kv_page_pool_bytes(const kv_page_pool *p) {
+    return p->live;
+}
+size_t kv_page_pool_bytes_peak(const kv_page_pool *p) {
+    return p->peak;
+}
+int64_t kv_page_pool_allocs(const kv_page_pool *p) {
+    return p->allocs;
+}

@@ -18,16 +18,16 @@ static double now(void) {
 static int run_prefix(kv_engine *e, kv_prefix *p, const int32_t *tokens, int n, kv_error *err) {
     for (int i = 0; i < n; i += KV_PREFILL_ROWS) {
         int rows = n - i < KV_PREFILL_ROWS ? n - i : KV_PREFILL_ROWS;
-        kv_segment g = {.seq = &p->seq, .tokens = tokens + i, .n = rows, .err = err,
-                        .logits = i + rows == n ? p->logits : NULL};
+        kv_segment g = {
+            .seq = &p->seq, .tokens = tokens + i, .n = rows, .err = err, .logits = i + rows == n ? p->logits : NULL};
         int rc = kv_forward(e, &g, 1, NULL, err);
         if (rc || g.status) return rc ? rc : g.status;
     }
     return KV_OK;
 }
 
-int kv_prefix_create(kv_engine *e, const kv_setup *setups, int n_setups, const int32_t *tokens, int n,
-                     kv_prefix **out, double *seconds, kv_error *err) {
+int kv_prefix_create(kv_engine *e, const kv_setup *setups, int n_setups, const int32_t *tokens, int n, kv_prefix **out,
+                     double *seconds, kv_error *err) {
     double start = now();
     int rc = kv_check_tokens(e, tokens, n, err);
     if (rc) return rc;
@@ -64,4 +64,6 @@ void kv_prefix_free(kv_prefix *p) {
     free(p);
 }
 
-size_t kv_prefix_bytes(const kv_prefix *p) { return p->seq.cache.bytes; }
+size_t kv_prefix_bytes(const kv_prefix *p) {
+    return p->seq.cache.bytes;
+}

@@ -8,8 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <omp.h>
-
 #include "policies/select.h"
 
 /* One head's scratch: score, keys, columns, queries, policy scratch, positions, kept, selector scratch. */
@@ -72,10 +70,17 @@ static int choose(kv_engine *e, const kv_seq *q, int layer, int head, const scra
     e->backend->ops->gather(e->backend, kv_page_pool_layout(q->cache.pool), h,
                             pol->needs & KV_NEED_KEYS ? sc->keys : NULL, sc->pos, c->n_cols ? sc->cols : NULL);
     for (int k = 0; k < pol->n_stats; k++) stats[k] = sc->cols + (size_t)(c->has_mass + k) * n;
-    kv_score_args a = {.layer = layer, .kv_head = head, .n_slots = n, .n_seen = q->n_seen, .pos = sc->pos,
-                       .stats = stats, .mass = c->has_mass ? sc->cols : NULL,
+    kv_score_args a = {.layer = layer,
+                       .kv_head = head,
+                       .n_slots = n,
+                       .n_seen = q->n_seen,
+                       .pos = sc->pos,
+                       .stats = stats,
+                       .mass = c->has_mass ? sc->cols : NULL,
                        .keys = pol->needs & KV_NEED_KEYS ? sc->keys : NULL,
-                       .group = s->n_heads / s->n_kv_heads, .head_dim = s->head_dim, .scratch = sc->policy};
+                       .group = s->n_heads / s->n_kv_heads,
+                       .head_dim = s->head_dim,
+                       .scratch = sc->policy};
     if (pol->needs & KV_NEED_QUERIES) {
         a.queries = sc->queries;
         a.n_queries = copy_queries(s, q, pol->window(q->setup->state), layer, head, sc->queries);
@@ -142,23 +147,39 @@ static void account(kv_seq *const *seqs, const head_job *jobs, const int *keep, 
     }
 }
 
+typedef struct reduce_jobs {
+    kv_engine *e;
+    kv_seq *const *seqs;
+    const head_job *jobs;
+    int n_slots;
+    char *mem; /* scratch of each thread, `each` bytes apart */
+    size_t each;
+    int *keep, *moved;
+    const kv_trace *trace;
+} reduce_jobs;
+
+static void reduce_one(void *ctx, int j, int thread) {
+    const reduce_jobs *r = ctx;
+    const head_job *job = &r->jobs[j];
+    scratch sc;
+    scratch_cut(&sc, r->mem + r->each * (size_t)thread, &r->e->model.info.shape, r->seqs[0]->columns, r->n_slots);
+    r->keep[j] = reduce_head(r->e, r->seqs[job->seq], job->layer, job->head, &sc, &r->moved[j], r->trace);
+}
+
 void kv_reduce(kv_engine *e, kv_seq *const *seqs, const int *at, int n_seqs, int *status, kv_error *errs,
                const kv_trace *trace) {
     head_job *jobs;
     int n_slots, n = list_jobs(seqs, at, n_seqs, &jobs, &n_slots);
-    int n_threads = trace ? 1 : e->backend->n_threads;
     size_t each = n ? (scratch_bytes(&e->model.info.shape, seqs[0]->columns, n_slots) + 63) & ~(size_t)63 : 0;
-    char *mem = n ? malloc(each * (size_t)n_threads) : NULL;
+    char *mem = n ? malloc(each * (size_t)e->backend->n_threads) : NULL;
     int *keep = n ? malloc(2 * (size_t)n * sizeof *keep) : NULL;
     for (int i = 0; i < n_seqs; i++) status[i] = KV_OK;
     if (jobs && n && mem && keep) {
-#pragma omp parallel num_threads(n_threads)
-        {
-            scratch sc;
-            scratch_cut(&sc, mem + each * (size_t)omp_get_thread_num(), &e->model.info.shape, seqs[0]->columns, n_slots);
-#pragma omp for schedule(static)
-            for (int j = 0; j < n; j++)
-                keep[j] = reduce_head(e, seqs[jobs[j].seq], jobs[j].layer, jobs[j].head, &sc, &keep[n + j], trace);
+        reduce_jobs r = {e, seqs, jobs, n_slots, mem, each, keep, keep + n, trace};
+        if (trace) {
+            for (int j = 0; j < n; j++) reduce_one(&r, j, 0);
+        } else {
+            kv_threads_for(e->backend->threads, n, reduce_one, &r);
         }
         account(seqs, jobs, keep, keep + n, n, status, errs);
     } else if (!jobs || n) {

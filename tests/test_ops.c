@@ -49,16 +49,18 @@ static void int8_products_match_the_quantised_operands(void **state) {
             int n_out = sizes[s][0], n_in = sizes[s][1], n_rows = 29;
             size_t nw = (size_t)n_out * n_in, nx = (size_t)n_rows * n_in, n = (size_t)n_rows * n_out;
             float *w = kv_test_floats(nw, 1), *x = kv_test_floats(nx, 2), *out = kv_test_floats(n, 3);
-            double *want = kv_test_doubles(n), *scale = kv_test_doubles(n), *xq = kv_test_doubles(nx);
-            double *wq = kv_test_doubles(nw), *xd = kv_test_widen(x, nx);
-            for (int r = 0; r < n_rows; r++) kv_ref_quantize(xq + (size_t)r * n_in, x + (size_t)r * n_in, n_in, 64);
-            for (int j = 0; j < n_out; j++) kv_ref_quantize(wq + (size_t)j * n_in, w + (size_t)j * n_in, n_in, 64);
+            int n_pad = (n_in + 63) / 64 * 64;
+            double *want = kv_test_doubles(n), *scale = kv_test_doubles(n);
+            double *xq = kv_test_doubles((size_t)n_rows * n_pad), *wq = kv_test_doubles((size_t)n_out * n_pad),
+                   *xd = kv_test_widen(x, nx);
+            for (int r = 0; r < n_rows; r++) kv_ref_quantize(xq + (size_t)r * n_pad, x + (size_t)r * n_in, n_in);
+            for (int j = 0; j < n_out; j++) kv_ref_quantize(wq + (size_t)j * n_pad, w + (size_t)j * n_in, n_in);
             multiply(b, out, x, w, n_rows, n_out, n_in);
             for (int r = 0; r < n_rows; r++) {
                 for (int j = 0; j < n_out; j++) {
                     double sum = 0, abs = 0;
-                    for (int k = 0; k < n_in; k++) {
-                        double p = xq[(size_t)r * n_in + k] * wq[(size_t)j * n_in + k];
+                    for (int k = 0; k < n_pad; k++) {
+                        double p = xq[(size_t)r * n_pad + k] * wq[(size_t)j * n_pad + k];
                         sum += p;
                         abs += fabs(p);
                     }
@@ -282,7 +284,7 @@ static void create_names_what_is_wrong(void **state) {
     assert_true(b->n_threads >= 1);
     assert_int_equal(b->ops->matrix_create(b, w, 0, 4, &m, &err), KV_EARG);
     assert_int_equal(b->ops->matrix_create(b, w, 1, 4, &m, &err), KV_OK);
-    assert_string_equal(b->ops->matrix_format(m), "int8 g64");
+    assert_string_equal(b->ops->matrix_format(m), "int8 g64 rotated");
     assert_true(b->ops->matrix_bytes(m) >= 4);
     b->ops->matrix_free(b, m);
     b->ops->destroy(b);

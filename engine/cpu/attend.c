@@ -5,7 +5,6 @@
  * column 0 in order: the number of stripes depends on the number of queries alone, never on threads. */
 #include "engine/cpu/cpu.h"
 
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -78,6 +77,11 @@ static void run_unit(const attend_call *a, size_t u, float *scratch) {
     run_stripe(a, t, (int)((u - first) % a->n_kv_heads), stripe, scratch, mass);
 }
 
+static void attend_unit(void *ctx, int u, int thread) {
+    const attend_call *a = ctx;
+    run_unit(a, (size_t)u, a->c->attend + (size_t)thread * a->c->attend_cap);
+}
+
 static void merge_masses(const attend_call *a) {
     size_t first = 0;
     for (const kv_attend_task *t = a->tasks; t < a->tasks + a->n_tasks; t++) {
@@ -126,8 +130,7 @@ int kv_cpu_attend(kv_backend *b, const kv_attend_task *tasks, int n_tasks, int n
     if (b->n_threads == 1 || work < SERIAL_WORK || n_units == 1) {
         for (size_t u = 0; u < n_units; u++) run_unit(&a, u, c->attend);
     } else {
-#pragma omp parallel for num_threads(b->n_threads) schedule(dynamic, 1)
-        for (size_t u = 0; u < n_units; u++) run_unit(&a, u, c->attend + (size_t)omp_get_thread_num() * c->attend_cap);
+        kv_threads_for(b->threads, (int)n_units, attend_unit, &a);
     }
     merge_masses(&a);
     return KV_OK;

@@ -1,9 +1,8 @@
 /* backend.c - the CPU backend: choice of the instruction set, creation, and the table of ops.
- *
- * Threads come from OpenMP, asked for by every region itself; no global OpenMP setting is touched. */
+ */
 #include "engine/cpu/cpu.h"
 
-#include <omp.h>
+#include <sched.h>
 #include <stdlib.h>
 
 void kv_page_layout_init(kv_page_layout *l, kv_cache_type type, int head_dim, int n_cols, int has_mass) {
@@ -40,7 +39,16 @@ static void destroy(kv_backend *b) {
     free(c->attend);
     free(c->mass);
     kv_slab_release(c->slab);
+    kv_threads_free(b->threads);
     free(c);
+}
+
+/* Cores this process may run on. */
+static int count_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return 1;
+    int n = CPU_COUNT(&set);
+    return n < 1 ? 1 : n;
 }
 
 int kv_cpu_backend_create_isa(kv_cpu_isa isa, kv_numerics numerics, int n_threads, int max_rows, kv_backend **out,
@@ -72,7 +80,12 @@ int kv_cpu_backend_create_isa(kv_cpu_isa isa, kv_numerics numerics, int n_thread
                       .linear_f32 = kv_cpu_linear_f32};
     c->base.ops = &c->ops;
     c->base.numerics = numerics;
-    c->base.n_threads = n_threads ? n_threads : omp_get_num_procs();
+    c->base.n_threads = n_threads ? n_threads : count_cores();
+    int rc = kv_threads_create(c->base.n_threads, &c->base.threads, err);
+    if (rc) {
+        free(c);
+        return rc;
+    }
     *out = &c->base;
     return KV_OK;
 }

@@ -69,12 +69,28 @@ VI float quantize_group(int8_t *q, const v16 x[4]) {
     return m * (1.0f / 127.0f);
 }
 
+/* The orthonormal Walsh-Hadamard transform of a group.  Weights and activations are both rotated, which leaves their
+ * products as they are and spreads an outlier over the whole group, so that the 8-bit steps become smaller (QuaRot,
+ * arXiv 2404.00456, with one block per group). */
+VI void rotate_group(v16 v[4]) {
+    KV_UNROLL
+    for (int i = 0; i < 4; i++) v[i] = v_hadamard(v[i]);
+    v16 a = v_add(v[0], v[1]), b = v_sub(v[0], v[1]), c = v_add(v[2], v[3]), d = v_sub(v[2], v[3]);
+    v16 s = v_set1(0.125f);
+    v[0] = v_mul(v_add(a, c), s);
+    v[1] = v_mul(v_add(b, d), s);
+    v[2] = v_mul(v_sub(a, c), s);
+    v[3] = v_mul(v_sub(b, d), s);
+}
+
+/* Up to 64 inputs, rotated, as they are quantised. */
 VI void load_group(v16 v[4], const float *x, int n) {
     KV_UNROLL
     for (int i = 0; i < 4; i++) {
         int left = n - 16 * i;
         v[i] = left >= 16 ? v_load(x + 16 * i) : left > 0 ? v_load_n(x + 16 * i, left) : v_zero();
     }
+    rotate_group(v);
 }
 
 static void quantize_row(const kv_q8_rows *q, int row, const float *x, int n) {

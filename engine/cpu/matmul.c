@@ -2,11 +2,10 @@
  *
  * A matrix is packed in blocks of KV_BLOCK output columns, one contiguous stream each, so that decoding reads memory
  * in order.  exact: fp32.  fast: symmetric 8-bit weights and activations with one fp32 scale per KV_GROUP inputs of a
- * column or row, group by group after Q8_0 of ggml (which has 32 and fp16 scales).
+ * column or row after rotating the group (kern_math.h); Q8_0 of ggml has groups of 32, no rotation, fp16 scales.
  * Threads take units of (some blocks, some rows): no sum crosses a unit. */
 #include "engine/cpu/cpu.h"
 
-#include <omp.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,6 +15,7 @@ enum {
     CHUNK_BYTES = 200 * 1024,   /* weights of a unit: a fifth of a usual level-2 cache */
     SERIAL_WORK = 48 * 1024,    /* multiply-adds below which a parallel region costs more than it saves */
     SERIAL_PROLOGUE = 4 * 1024, /* elements of a prologue, likewise */
+    PROLOGUE_ROWS = 4           /* rows of a unit of prologue work */
 };
 
 void *kv_cpu_alloc(size_t n) {
@@ -53,6 +53,25 @@ static int grow_rows(kv_cpu_backend *c, int n_in, kv_error *err) {
     return KV_OK;
 }
 
+typedef struct pack_call {
+    const kv_cpu_kernels *k;
+    const kv_matrix *m;
+    const float *w;
+} pack_call;
+
+static void pack_block(void *ctx, int i, int thread) {
+    const pack_call *p = ctx;
+    (void)thread;
+    int left = p->m->n_out - i * KV_BLOCK, n = left < KV_BLOCK ? left : KV_BLOCK;
+    const float *src = p->w + (size_t)i * KV_BLOCK * p->m->n_in;
+    uint8_t *dst = p->m->data + i * p->m->block_bytes;
+    if (p->m->n_groups) {
+        p->k->pack_q8(dst, src, n, p->m->n_in);
+    } else {
+        p->k->pack_f32((float *)dst, src, n, p->m->n_in);
+    }
+}
+
 int kv_cpu_matrix_create(kv_backend *b, const float *w, int n_out, int n_in, kv_matrix **out, kv_error *err) {
     kv_cpu_backend *c = (kv_cpu_backend *)b;
     int fast = b->numerics == KV_FAST;
@@ -74,17 +93,8 @@ int kv_cpu_matrix_create(kv_backend *b, const float *w, int n_out, int n_in, kv_
         free(m);
         return kv_fail(err, KV_ENOMEM, "no memory for a %d x %d weight matrix (%zu bytes)", n_out, n_in, m_bytes);
     }
-#pragma omp parallel for num_threads(b->n_threads) schedule(static)
-    for (int i = 0; i < m->n_blocks; i++) {
-        int left = n_out - i * KV_BLOCK, n = left < KV_BLOCK ? left : KV_BLOCK;
-        const float *src = w + (size_t)i * KV_BLOCK * n_in;
-        uint8_t *dst = m->data + i * m->block_bytes;
-        if (fast) {
-            c->k->pack_q8(dst, src, n, n_in);
-        } else {
-            c->k->pack_f32((float *)dst, src, n, n_in);
-        }
-    }
+    pack_call p = {c->k, m, w};
+    kv_threads_for(b->threads, m->n_blocks, pack_block, &p);
     *out = m;
     return KV_OK;
 }
@@ -101,7 +111,7 @@ size_t kv_cpu_matrix_bytes(const kv_matrix *m) {
 }
 
 const char *kv_cpu_matrix_format(const kv_matrix *m) {
-    return m->n_groups ? "int8 g64" : "f32";
+    return m->n_groups ? "int8 g64 rotated" : "f32";
 }
 
 /* Where the product reads its fp32 rows after the prologue. */
@@ -170,49 +180,94 @@ static void multiply(kv_cpu_backend *c, const kv_matmul_args *a, units n, int u)
     }
 }
 
+typedef struct matmul_call {
+    kv_cpu_backend *c;
+    const kv_matmul_args *a;
+    units n;
+} matmul_call;
+
+static void prologue_unit(void *ctx, int u, int thread) {
+    const matmul_call *m = ctx;
+    (void)thread;
+    int end = (u + 1) * PROLOGUE_ROWS;
+    prologue(m->c, m->a, u * PROLOGUE_ROWS, end < m->a->n_rows ? end : m->a->n_rows);
+}
+
+static void multiply_unit(void *ctx, int u, int thread) {
+    const matmul_call *m = ctx;
+    (void)thread;
+    multiply(m->c, m->a, m->n, u);
+}
+
 void kv_cpu_matmul(kv_backend *b, const kv_matmul_args *a) {
     kv_cpu_backend *c = (kv_cpu_backend *)b;
     const kv_matrix *m = a->w;
-    int needs_prologue = a->norm_weight || a->swiglu || m->n_groups;
-    units n = cut(c, a);
-    int n_units = n.n_block_chunks * n.n_row_chunks;
+    matmul_call call = {c, a, cut(c, a)};
+    int n_units = call.n.n_block_chunks * call.n.n_row_chunks;
     size_t rows = (size_t)a->n_rows;
     int serial = b->n_threads == 1 || rows * m->n_out * m->n_in < SERIAL_WORK;
-    int early = serial || rows * m->n_in < SERIAL_PROLOGUE;
-    if (needs_prologue && early) prologue(c, a, 0, a->n_rows);
-    if (serial) {
-        for (int u = 0; u < n_units; u++) multiply(c, a, n, u);
-        return;
-    }
-#pragma omp parallel num_threads(b->n_threads)
-    {
-        if (needs_prologue && !early) {
-            size_t i = (size_t)omp_get_thread_num(), t = (size_t)omp_get_num_threads();
-            prologue(c, a, (int)(rows * i / t), (int)(rows * (i + 1) / t));
-#pragma omp barrier
+    if (a->norm_weight || a->swiglu || m->n_groups) {
+        if (serial || rows * m->n_in < SERIAL_PROLOGUE) {
+            prologue(c, a, 0, a->n_rows);
+        } else {
+            kv_threads_for(b->threads, (a->n_rows + PROLOGUE_ROWS - 1) / PROLOGUE_ROWS, prologue_unit, &call);
         }
-#pragma omp for schedule(dynamic, 1) nowait
-        for (int u = 0; u < n_units; u++) multiply(c, a, n, u);
+    }
+    if (serial) {
+        for (int u = 0; u < n_units; u++) multiply(c, a, call.n, u);
+    } else {
+        kv_threads_for(b->threads, n_units, multiply_unit, &call);
     }
 }
 
+typedef struct norm_call {
+    const kv_cpu_kernels *k;
+    float *out;
+    const float *x, *w;
+    float eps;
+    int n_rows, dim;
+} norm_call;
+
+static void norm_rows(void *ctx, int u, int thread) {
+    const norm_call *c = ctx;
+    (void)thread;
+    for (int r = u * PROLOGUE_ROWS; r < c->n_rows && r < (u + 1) * PROLOGUE_ROWS; r++)
+        c->k->norm_row(c->out + (size_t)r * c->dim, c->x + (size_t)r * c->dim, c->w, c->eps, c->dim);
+}
+
 void kv_cpu_rmsnorm(kv_backend *b, float *out, const float *x, const float *w, float eps, int n_rows, int dim) {
-    const kv_cpu_kernels *k = ((kv_cpu_backend *)b)->k;
-    int n_threads = (size_t)n_rows * dim < SERIAL_WORK ? 1 : b->n_threads;
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (n_threads > 1)
-    for (int r = 0; r < n_rows; r++) k->norm_row(out + (size_t)r * dim, x + (size_t)r * dim, w, eps, dim);
+    norm_call c = {((kv_cpu_backend *)b)->k, out, x, w, eps, n_rows, dim};
+    kv_threads_for(b->threads, (n_rows + PROLOGUE_ROWS - 1) / PROLOGUE_ROWS, norm_rows, &c);
+}
+
+enum { LINEAR_COLUMNS = 16, LINEAR_BLOCK_ROWS = 32 };
+
+typedef struct linear_call {
+    const kv_cpu_kernels *k;
+    float *out;
+    const float *x, *w, *bias;
+    int n_rows, n_in, n_out;
+} linear_call;
+
+static void linear_unit(void *ctx, int u, int thread) {
+    const linear_call *c = ctx;
+    (void)thread;
+    int nr = (c->n_rows + LINEAR_BLOCK_ROWS - 1) / LINEAR_BLOCK_ROWS;
+    int r = u % nr * LINEAR_BLOCK_ROWS, j = u / nr * LINEAR_COLUMNS;
+    int n = c->n_rows - r < LINEAR_BLOCK_ROWS ? c->n_rows - r : LINEAR_BLOCK_ROWS;
+    int end = j + LINEAR_COLUMNS < c->n_out ? j + LINEAR_COLUMNS : c->n_out;
+    c->k->linear(c->out + (size_t)r * c->n_out, c->x + (size_t)r * c->n_in, c->w, c->bias, n, c->n_in, c->n_out, j,
+                 end);
 }
 
 void kv_cpu_linear_f32(kv_backend *b, float *out, const float *x, const float *w, const float *bias, int n_rows,
                        int n_in, int n_out) {
-    const kv_cpu_kernels *k = ((kv_cpu_backend *)b)->k;
-    enum { COLUMNS = 16, ROWS = 32 };
-    int nc = (n_out + COLUMNS - 1) / COLUMNS, nr = (n_rows + ROWS - 1) / ROWS;
-    int n_threads = (size_t)n_rows * n_in * n_out < SERIAL_WORK ? 1 : b->n_threads;
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (n_threads > 1)
-    for (int u = 0; u < nc * nr; u++) {
-        int r = u % nr * ROWS, j = u / nr * COLUMNS;
-        int n = n_rows - r < ROWS ? n_rows - r : ROWS, j1 = j + COLUMNS < n_out ? j + COLUMNS : n_out;
-        k->linear(out + (size_t)r * n_out, x + (size_t)r * n_in, w, bias, n, n_in, n_out, j, j1);
+    linear_call c = {((kv_cpu_backend *)b)->k, out, x, w, bias, n_rows, n_in, n_out};
+    int n_units =
+        (n_out + LINEAR_COLUMNS - 1) / LINEAR_COLUMNS * ((n_rows + LINEAR_BLOCK_ROWS - 1) / LINEAR_BLOCK_ROWS);
+    if ((size_t)n_rows * n_in * n_out < SERIAL_WORK) {
+        for (int u = 0; u < n_units; u++) linear_unit(&c, u, 0);
+    } else {
+        kv_threads_for(b->threads, n_units, linear_unit, &c);
     }
 }

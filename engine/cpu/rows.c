@@ -3,17 +3,30 @@
 
 #include <string.h>
 
-enum { SERIAL_WORK = 16 * 1024 };
+enum { SERIAL_WORK = 16 * 1024, ROPE_ROWS = 16 };
+
+typedef struct rope_call {
+    const kv_cpu_kernels *k;
+    float *x;
+    size_t stride;
+    int n_rows, n_heads, head_dim;
+    const int32_t *pos;
+    const kv_rope_table *table;
+} rope_call;
+
+static void rope_rows(void *ctx, int u, int thread) {
+    const rope_call *c = ctx;
+    (void)thread;
+    for (int r = u * ROPE_ROWS; r < c->n_rows && r < (u + 1) * ROPE_ROWS; r++) {
+        size_t at = (size_t)c->pos[r] * c->table->half;
+        c->k->rope_row(c->x + r * c->stride, c->n_heads, c->head_dim, c->table->cos + at, c->table->sin + at);
+    }
+}
 
 void kv_cpu_rope(kv_backend *b, float *x, size_t stride, int n_rows, int n_heads, int head_dim, const int32_t *pos,
                  const kv_rope_table *table) {
-    const kv_cpu_kernels *k = ((kv_cpu_backend *)b)->k;
-    int n_threads = (size_t)n_rows * n_heads * head_dim < SERIAL_WORK ? 1 : b->n_threads;
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (n_threads > 1)
-    for (int r = 0; r < n_rows; r++) {
-        size_t at = (size_t)pos[r] * table->half;
-        k->rope_row(x + r * stride, n_heads, head_dim, table->cos + at, table->sin + at);
-    }
+    rope_call c = {((kv_cpu_backend *)b)->k, x, stride, n_rows, n_heads, head_dim, pos, table};
+    kv_threads_for(b->threads, (n_rows + ROPE_ROWS - 1) / ROPE_ROWS, rope_rows, &c);
 }
 
 static void append_head(const kv_cpu_kernels *k, const kv_append_task *t, int head, int n_kv_heads) {
@@ -46,13 +59,27 @@ static void append_head(const kv_cpu_kernels *k, const kv_append_task *t, int he
     }
 }
 
+typedef struct append_call {
+    const kv_cpu_kernels *k;
+    const kv_append_task *tasks;
+    int n_kv_heads;
+} append_call;
+
+static void append_unit(void *ctx, int u, int thread) {
+    const append_call *c = ctx;
+    (void)thread;
+    append_head(c->k, &c->tasks[u / c->n_kv_heads], u % c->n_kv_heads, c->n_kv_heads);
+}
+
 void kv_cpu_append(kv_backend *b, const kv_append_task *tasks, int n_tasks, int n_kv_heads) {
-    const kv_cpu_kernels *k = ((kv_cpu_backend *)b)->k;
+    append_call c = {((kv_cpu_backend *)b)->k, tasks, n_kv_heads};
     size_t work = 0;
     for (int i = 0; i < n_tasks; i++) work += (size_t)tasks[i].n * n_kv_heads * tasks[i].layout->head_dim;
-    int n_threads = work < SERIAL_WORK ? 1 : b->n_threads;
-#pragma omp parallel for num_threads(n_threads) schedule(static) if (n_threads > 1)
-    for (int u = 0; u < n_tasks * n_kv_heads; u++) append_head(k, &tasks[u / n_kv_heads], u % n_kv_heads, n_kv_heads);
+    if (work < SERIAL_WORK) {
+        for (int u = 0; u < n_tasks * n_kv_heads; u++) append_unit(&c, u, 0);
+    } else {
+        kv_threads_for(b->threads, n_tasks * n_kv_heads, append_unit, &c);
+    }
 }
 
 void kv_cpu_compact(kv_backend *b, const kv_page_layout *l, const kv_head_slots *h, const int32_t *kept, int n_kept) {

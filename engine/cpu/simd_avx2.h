@@ -45,6 +45,19 @@ VI void v_store_n(float *p, v16 v, int n) {
     _mm256_maskstore_ps(p, lanes_below(n), v.a);
     _mm256_maskstore_ps(p + 8, lanes_below(n - 8), v.b);
 }
+VI __m256 hadamard_eight(__m256 v) {
+    __m256 t = _mm256_permute_ps(v, 0xB1);
+    v = _mm256_blend_ps(_mm256_add_ps(t, v), _mm256_sub_ps(t, v), 0xAA);
+    t = _mm256_permute_ps(v, 0x4E);
+    v = _mm256_blend_ps(_mm256_add_ps(t, v), _mm256_sub_ps(t, v), 0xCC);
+    t = _mm256_permute2f128_ps(v, v, 1);
+    return _mm256_blend_ps(_mm256_add_ps(t, v), _mm256_sub_ps(t, v), 0xF0);
+}
+/* Lane i = sum over j of (-1)^popcount(i & j) times lane j: four rounds of sums and differences. */
+VI v16 v_hadamard(v16 v) {
+    __m256 a = hadamard_eight(v.a), b = hadamard_eight(v.b);
+    return v_pair(_mm256_add_ps(a, b), _mm256_sub_ps(a, b));
+}
 VI v16 v_load_half(const uint16_t *p) {
     return v_pair(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)),
                   _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(p + 8))));

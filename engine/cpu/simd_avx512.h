@@ -52,6 +52,17 @@ VI v16 v_sub(v16 a, v16 b) {
 VI v16 v_mul(v16 a, v16 b) {
     return _mm512_mul_ps(a, b);
 }
+/* Lane i = sum over j of (-1)^popcount(i & j) times lane j: four rounds of sums and differences. */
+VI v16 v_hadamard(v16 v) {
+    v16 t = _mm512_permute_ps(v, 0xB1);
+    v = _mm512_mask_sub_ps(_mm512_add_ps(t, v), 0xAAAA, t, v);
+    t = _mm512_permute_ps(v, 0x4E);
+    v = _mm512_mask_sub_ps(_mm512_add_ps(t, v), 0xCCCC, t, v);
+    t = _mm512_shuffle_f32x4(v, v, 0xB1);
+    v = _mm512_mask_sub_ps(_mm512_add_ps(t, v), 0xF0F0, t, v);
+    t = _mm512_shuffle_f32x4(v, v, 0x4E);
+    return _mm512_mask_sub_ps(_mm512_add_ps(t, v), 0xFF00, t, v);
+}
 VI v16 v_div(v16 a, v16 b) {
     return _mm512_div_ps(a, b);
 }

@@ -48,6 +48,20 @@ VI v16 v_load_n(const float *p, int n) {
 VI void v_store_n(float *p, v16 v, int n) {
     memcpy(p, &v, (size_t)n * sizeof *p);
 }
+/* Lane i = sum over j of (-1)^popcount(i & j) times lane j: four rounds of sums and differences. */
+VI v16 v_hadamard(v16 v) {
+    float f[16];
+    v_store(f, v);
+    for (int h = 1; h < 16; h *= 2) {
+        for (int i = 0; i < 16; i++) {
+            if (i & h) continue;
+            float a = f[i], b = f[i + h];
+            f[i] = a + b;
+            f[i + h] = a - b;
+        }
+    }
+    return v_load(f);
+}
 VI v16 v_load_half(const uint16_t *p) {
     float f[16];
     for (int i = 0; i < 16; i++) f[i] = kv_f16_to_f32(p[i]);

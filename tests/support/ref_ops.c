@@ -82,13 +82,22 @@ void kv_ref_attend(double *out, double *mass, const float *q, const float *k, co
     free(prob);
 }
 
-void kv_ref_quantize(double *out, const float *x, int n, int group) {
+void kv_ref_quantize(double *out, const float *x, int n) {
+    enum { group = 64 };
     for (int g = 0; g < n; g += group) {
-        int end = g + group < n ? g + group : n;
-        float top = 0;
-        for (int i = g; i < end; i++) top = fmaxf(top, fabsf(x[i]));
-        for (int i = g; i < end; i++)
-            out[i] = top > 0 ? (double)rintf(x[i] * (127.0f / top)) * (double)(top * (1.0f / 127.0f)) : 0;
+        float top = 0, v[64] = {0};
+        for (int i = 0; i < group && g + i < n; i++) v[i] = x[g + i];
+        for (int h = 1; h < group; h *= 2) {
+            for (int i = 0; i < group; i++) {
+                float a = v[i], b = v[i ^ h];
+                if (i & h) continue;
+                v[i] = a + b;
+                v[i ^ h] = a - b;
+            }
+        }
+        for (int i = 0; i < group; i++) top = fmaxf(top, fabsf(v[i] *= 0.125f));
+        for (int i = 0; i < group; i++)
+            out[g + i] = top > 0 ? (double)rintf(v[i] * (127.0f / top)) * (double)(top * (1.0f / 127.0f)) : 0;
     }
 }
 

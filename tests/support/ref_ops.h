@@ -19,9 +19,10 @@ void kv_ref_rope(double *x, int n_rows, int n_heads, int head_dim, const int32_t
 /* One KV head: q and out (n_q, group, head_dim), k and v (n_slots, head_dim), mass (n_slots) is added to or NULL. */
 void kv_ref_attend(double *out, double *mass, const float *q, const float *k, const float *v, int n_q, int group,
                    int head_dim, int n_slots, double scale);
-/* Values after the symmetric 8-bit quantisation of `group` neighbours: x (n) replaced by what the integers stand for.
- */
-void kv_ref_quantize(double *out, const float *x, int n, int group);
+/* What the integers of the 8-bit format stand for: x (n) in groups of 64, padded with zeros, each rotated by the
+ * orthonormal Walsh-Hadamard transform and rounded to 127 steps of its largest magnitude.  out (n rounded up to 64)
+ * stays rotated: products of two rows are those of the unrotated ones. */
+void kv_ref_quantize(double *out, const float *x, int n);
 /* The value as the cache stores it. */
 float kv_ref_cached(kv_cache_type type, float x);
 
