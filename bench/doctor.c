@@ -8,6 +8,9 @@
 #include "bench/hostinfo.h"
 #include "bench/identity.h"
 #include "datasets/task.h"
+#ifdef KV_HAVE_CUDA
+#include "engine/cuda/device.h"
+#endif
 #include "engine/file.h"
 #include "engine/gates.h"
 #include "results/process.h"
@@ -44,16 +47,42 @@ static void check_host(doctor *d) {
         (double)h.ram_available / (1 << 30), low ? "; 2 GiB are wanted: close other programs or lower --batch" : "");
 }
 
+#ifdef KV_HAVE_CUDA
+/* Runs use the CPU; the devices are shown with what a copy reaches, the ceiling of any speed figure. */
+static void check_cuda(doctor *d, const char *version) {
+    enum { COPY_BYTES = 1 << 30, REPS = 10 };
+    kv_cuda_device v;
+    kv_error err = {0};
+    double gb_s = 0;
+    int n = 0;
+    if (kv_cuda_device_count(&n, &err)) {
+        say(d, WARN, "cuda", "built with CUDA %s; %s: runs use the CPU", version, err.text);
+        return;
+    }
+    for (int i = 0; i < n; i++) {
+        int rc = kv_cuda_device_query(i, &v, &err);
+        if (rc == KV_OK) rc = kv_cuda_measure_copy(i, COPY_BYTES, REPS, &gb_s, &err);
+        if (rc)
+            say(d, WARN, "cuda", "%s", err.text);
+        else
+            say(d, OK, "cuda", "device %d: %s, %.1f GiB (%.1f free), %d multiprocessors, sm_%d%d, copy %.0f GB/s", i,
+                v.name, (double)v.bytes / (1 << 30), (double)v.bytes_free / (1 << 30), v.n_sm, v.major, v.minor, gb_s);
+    }
+}
+#else
+static void check_cuda(doctor *d, const char *version) {
+    (void)version;
+    say(d, WARN, "cuda", "not built in: runs use the CPU");
+}
+#endif
+
 static void check_build(doctor *d) {
     const kv_build_info *b = kv_buildinfo_get();
     const char *warning = kv_buildinfo_warning();
     say(d, warning ? WARN : OK, "build", "%s, commit %.12s%s, %s%s%s", b->type, b->commit, b->dirty ? " + changes" : "",
         b->compiler, warning ? "; " : "", warning ? warning : "");
     say(d, OK, "sqlite", "%s", b->sqlite);
-    if (b->cuda[0])
-        say(d, OK, "cuda", "built with CUDA %s", b->cuda);
-    else
-        say(d, WARN, "cuda", "not built in: runs use the CPU");
+    check_cuda(d, b->cuda);
 }
 
 static void check_db(doctor *d, const char *db) {
