@@ -40,13 +40,8 @@ static void run_stripe(const attend_call *a, const kv_attend_task *t, int head, 
     const kv_head_slots *h = &t->heads[head];
     int group = a->n_heads / a->n_kv_heads, d = t->layout->head_dim, n = n_stripes(t->n_q);
     int q0 = (int)((int64_t)t->n_q * stripe / n), q1 = (int)((int64_t)t->n_q * (stripe + 1) / n);
-    kv_attend_tile tile = {.layout = t->layout,
-                           .pages = h->pages,
-                           .head_dim = d,
-                           .scale = a->scale,
-                           .q_scaled = scratch,
-                           .prob = scratch + (size_t)KV_ATTEND_ROWS * ((d + 15) / 16 * 16),
-                           .mass = mass};
+    kv_attend_tile tile = {
+        .layout = t->layout, .pages = h->pages, .head_dim = d, .scale = a->scale, .scratch = scratch, .mass = mass};
     if (mass) memset(mass, 0, (size_t)(h->n_slots + KV_PAGE - 1) / KV_PAGE * KV_PAGE * sizeof *mass);
     int n_rows = (q1 - q0) * group;
     for (int r0 = 0; r0 < n_rows; r0 += a->c->k->attend_rows) {
@@ -109,22 +104,20 @@ static int grow(float **p, size_t *cap, size_t need, size_t times) {
 int kv_cpu_attend(kv_backend *b, const kv_attend_task *tasks, int n_tasks, int n_heads, int n_kv_heads, float scale) {
     kv_cpu_backend *c = (kv_cpu_backend *)b;
     attend_call a = {c, tasks, n_tasks, n_heads, n_kv_heads, scale, 0};
-    size_t n_units = 0, work = 0, max_d = 0, max_slots = 0, mass_slots = 0;
+    size_t n_units = 0, work = 0, need = 0, mass_slots = 0;
     for (const kv_attend_task *t = tasks; t < tasks + n_tasks; t++) {
-        size_t d = (size_t)t->layout->head_dim;
+        int d = t->layout->head_dim;
         n_units += (size_t)n_stripes(t->n_q) * n_kv_heads;
-        max_d = d > max_d ? d : max_d;
         for (int h = 0; h < n_kv_heads; h++) {
-            size_t n = (size_t)t->heads[h].n_slots;
-            max_slots = n > max_slots ? n : max_slots;
-            if (t->add_mass && n > mass_slots) mass_slots = n;
-            work += n * d * t->n_q * (n_heads / n_kv_heads);
+            int n = t->heads[h].n_slots;
+            size_t scratch = kv_cpu_attend_scratch(d, n, t->add_mass);
+            need = scratch > need ? scratch : need;
+            if (t->add_mass && (size_t)n > mass_slots) mass_slots = (size_t)n;
+            work += (size_t)n * d * t->n_q * (n_heads / n_kv_heads);
         }
     }
-    max_slots = (max_slots + KV_PAGE - 1) / KV_PAGE * KV_PAGE;
     a.mass_stride = (mass_slots + KV_PAGE - 1) / KV_PAGE * KV_PAGE;
-    size_t per_thread = KV_ATTEND_ROWS * ((max_d + 15) / 16 * 16 + max_slots);
-    if (grow(&c->attend, &c->attend_cap, per_thread, (size_t)b->n_threads)) return KV_ENOMEM;
+    if (grow(&c->attend, &c->attend_cap, need, (size_t)b->n_threads)) return KV_ENOMEM;
     if (grow(&c->mass, &c->mass_cap, a.mass_stride * n_units, 1)) return KV_ENOMEM;
 
     if (b->n_threads == 1 || work < SERIAL_WORK || n_units == 1) {

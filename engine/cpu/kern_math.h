@@ -52,16 +52,10 @@ static void swiglu_row(float *out, const float *gate, const float *up, int n) {
 /* KV_GROUP floats, symmetric: returns the scale.  A group with NaN or infinity gets scale NaN and zeros, so that the
  * damage reaches the logits, where the engine looks for it. */
 VI float quantize_group(int8_t *q, const v16 x[4]) {
-    v16 top = v_zero(), bad = v_zero();
-    KV_UNROLL
-    for (int i = 0; i < 4; i++) {
-        top = v_max(top, v_abs(x[i]));
-        bad = v_fma(x[i], v_zero(), bad);
-    }
-    float m = v_top(top), b = v_sum(bad);
-    if (!(m > 1e-30f) || b != 0.0f) {
+    float m = v_largest(v_larger(v_larger(x[0], x[1]), v_larger(x[2], x[3])));
+    if (!(m > 1e-30f && m < INFINITY)) {
         memset(q, 0, KV_GROUP);
-        return b;
+        return m - m;
     }
     v16 inv = v_set1(127.0f / m);
     KV_UNROLL
@@ -100,9 +94,7 @@ static void quantize_row(const kv_q8_rows *q, int row, const float *x, int n) {
         int8_t *dst = q->q + (at + g) * KV_GROUP;
         load_group(v, x + (size_t)g * KV_GROUP, n - g * KV_GROUP);
         q->scale[at + g] = quantize_group(dst, v);
-        int sum = 0;
-        for (int i = 0; i < KV_GROUP; i++) sum += dst[i];
-        q->comp[at + g] = -128 * sum;
+        q->comp[at + g] = -128 * sum_i8(dst);
     }
 }
 

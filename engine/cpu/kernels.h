@@ -9,9 +9,10 @@
 #include "engine/backend.h"
 
 enum {
-    KV_BLOCK = 32,      /* output columns packed together */
-    KV_GROUP = 64,      /* inputs that share a scale in the 8-bit format */
-    KV_ATTEND_ROWS = 12 /* most (query, head) rows of an attention tile; a kernel set may use fewer */
+    KV_BLOCK = 32,       /* output columns packed together */
+    KV_GROUP = 64,       /* inputs that share a scale in the 8-bit format */
+    KV_ATTEND_ROWS = 12, /* most (query, head) rows of an attention tile; a kernel set may use fewer */
+    KV_SPLIT = 512       /* slots of an attention split; their K and V should stay in the level-2 cache */
 };
 
 /* Bytes of one group of one 8-bit block: KV_GROUP / 4 steps of (KV_BLOCK columns, 4 inputs) as weight + 128, then
@@ -49,10 +50,16 @@ typedef struct kv_attend_tile {
     int n_slots[KV_ATTEND_ROWS]; /* slots the row sees, >= 1 */
     int n_rows, head_dim;
     float scale;
-    float *q_scaled; /* scratch (n_rows, head_dim) */
-    float *prob;     /* scratch (pages, n_rows, KV_PAGE) */
-    float *mass;     /* (pages, KV_PAGE) += probabilities summed over the rows, or NULL */
+    float *scratch; /* kv_cpu_attend_scratch() floats */
+    float *mass;    /* (pages, KV_PAGE) += probabilities summed over the rows, or NULL */
 } kv_attend_tile;
+
+/* Floats of scratch that a tile needs: scaled queries and sums of values (rows, head_dim rounded up to 16), maxima
+ * (splits, rows), and probabilities (pages, rows, KV_PAGE) of one split, or of all when masses are wanted. */
+static inline size_t kv_cpu_attend_scratch(int head_dim, int n_slots, int mass) {
+    size_t d = ((size_t)head_dim + 15) / 16 * 16, n = ((size_t)n_slots + KV_PAGE - 1) / KV_PAGE * KV_PAGE;
+    return KV_ATTEND_ROWS * (2 * d + n / KV_SPLIT + 1 + (mass || n < KV_SPLIT ? n : KV_SPLIT));
+}
 
 typedef struct kv_cpu_kernels {
     const char *name;

@@ -88,9 +88,13 @@ VI v16 v_max(v16 x, v16 y) {
 VI v16 v_min(v16 x, v16 y) {
     return v_pair(_mm256_min_ps(x.a, y.a), _mm256_min_ps(x.b, y.b));
 }
-VI v16 v_abs(v16 x) {
-    __m256 sign = _mm256_set1_ps(-0.0f);
-    return v_pair(_mm256_andnot_ps(sign, x.a), _mm256_andnot_ps(sign, x.b));
+VI __m256i magnitude(__m256 x) {
+    return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7fffffff));
+}
+/* The larger magnitude; infinity is above every number and NaN above infinity. */
+VI v16 v_larger(v16 x, v16 y) {
+    return v_pair(_mm256_castsi256_ps(_mm256_max_epi32(magnitude(x.a), magnitude(y.a))),
+                  _mm256_castsi256_ps(_mm256_max_epi32(magnitude(x.b), magnitude(y.b))));
 }
 /* Lanes below n from x, the others from y. */
 VI v16 v_first(v16 x, v16 y, int n) {
@@ -116,11 +120,28 @@ VI float v_top(v16 x) {
     t = _mm_max_ps(t, _mm_movehl_ps(t, t));
     return _mm_cvtss_f32(_mm_max_ss(t, _mm_movehdup_ps(t)));
 }
+/* The largest magnitude of all lanes, in the same order. */
+VI float v_largest(v16 x) {
+    __m256i s = _mm256_max_epi32(magnitude(x.a), magnitude(x.b));
+    __m128i t = _mm_max_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    t = _mm_max_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_max_epi32(t, _mm_shuffle_epi32(t, 0xb1))));
+}
 /* Rounds to nearest; |lane| <= 127. */
 VI void v_store_i8(int8_t *p, v16 x) {
     __m256i w = _mm256_packs_epi32(_mm256_cvtps_epi32(x.a), _mm256_cvtps_epi32(x.b));
     w = _mm256_permute4x64_epi64(w, 0xd8);
     _mm_storeu_si128((__m128i *)p, _mm_packs_epi16(_mm256_castsi256_si128(w), _mm256_extracti128_si256(w, 1)));
+}
+/* Sum of KV_GROUP numbers. */
+VI int32_t sum_i8(const int8_t *q) {
+    const __m256i one = _mm256_set1_epi8(1), wide = _mm256_set1_epi16(1);
+    __m256i s = _mm256_add_epi16(_mm256_maddubs_epi16(one, _mm256_loadu_si256((const __m256i *)q)),
+                                 _mm256_maddubs_epi16(one, _mm256_loadu_si256((const __m256i *)(q + 32))));
+    s = _mm256_madd_epi16(s, wide);
+    __m128i t = _mm_add_epi32(_mm256_castsi256_si128(s), _mm256_extracti128_si256(s, 1));
+    t = _mm_add_epi32(t, _mm_shuffle_epi32(t, 0x4e));
+    return _mm_cvtsi128_si32(_mm_add_epi32(t, _mm_shuffle_epi32(t, 0xb1)));
 }
 
 #endif

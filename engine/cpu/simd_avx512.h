@@ -76,8 +76,12 @@ VI v16 v_max(v16 a, v16 b) {
 VI v16 v_min(v16 a, v16 b) {
     return _mm512_min_ps(a, b);
 }
-VI v16 v_abs(v16 a) {
-    return _mm512_castsi512_ps(_mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff)));
+VI __m512i magnitude(v16 a) {
+    return _mm512_and_si512(_mm512_castps_si512(a), _mm512_set1_epi32(0x7fffffff));
+}
+/* The larger magnitude; infinity is above every number and NaN above infinity. */
+VI v16 v_larger(v16 a, v16 b) {
+    return _mm512_castsi512_ps(_mm512_max_epi32(magnitude(a), magnitude(b)));
 }
 /* Lanes below n from a, the others from b. */
 VI v16 v_first(v16 a, v16 b, int n) {
@@ -97,9 +101,18 @@ VI float v_sum(v16 a) {
 VI float v_top(v16 a) {
     return _mm512_reduce_max_ps(a);
 }
+/* The largest magnitude of all lanes, in the same order. */
+VI float v_largest(v16 a) {
+    return _mm_cvtss_f32(_mm_castsi128_ps(_mm_cvtsi32_si128(_mm512_reduce_max_epi32(magnitude(a)))));
+}
 /* Rounds to nearest; |lane| <= 127. */
 VI void v_store_i8(int8_t *p, v16 a) {
     _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
+/* Sum of KV_GROUP numbers. */
+VI int32_t sum_i8(const int8_t *q) {
+    return _mm512_reduce_add_epi32(
+        _mm512_dpbusd_epi32(_mm512_setzero_si512(), _mm512_set1_epi8(1), _mm512_loadu_si512(q)));
 }
 
 #endif

@@ -97,9 +97,13 @@ VI v16 v_max(v16 a, v16 b) {
 VI v16 v_min(v16 a, v16 b) {
     V_EACH(v4_select(a.p[i] < b.p[i], a.p[i], b.p[i]));
 }
-VI v16 v_abs(v16 a) {
+VI v4i v4_magnitude(v4 a) {
     const v4i m = {0x7fffffff, 0x7fffffff, 0x7fffffff, 0x7fffffff};
-    V_EACH((v4)((v4i)a.p[i] & m));
+    return (v4i)a & m;
+}
+/* The larger magnitude; infinity is above every number and NaN above infinity. */
+VI v16 v_larger(v16 a, v16 b) {
+    V_EACH(v4_select(v4_magnitude(a.p[i]) > v4_magnitude(b.p[i]), a.p[i], b.p[i]));
 }
 /* Lanes below n from a, the others from b. */
 VI v16 v_first(v16 a, v16 b, int n) {
@@ -124,6 +128,15 @@ VI float v_top(v16 a) {
     for (int i = 1; i < 16; i++) m = f[i] > m ? f[i] : m;
     return m;
 }
+/* The largest magnitude of all lanes, in the same order. */
+VI float v_largest(v16 a) {
+    int32_t n[16], top = 0;
+    float f;
+    memcpy(n, &a, sizeof n);
+    for (int i = 0; i < 16; i++) top = (n[i] & 0x7fffffff) > top ? n[i] & 0x7fffffff : top;
+    memcpy(&f, &top, sizeof f);
+    return f;
+}
 /* Rounds to nearest; |lane| <= 127. */
 VI void v_store_i8(int8_t *p, v16 a) {
     float f[16];
@@ -131,5 +144,12 @@ VI void v_store_i8(int8_t *p, v16 a) {
     for (int i = 0; i < 16; i++) p[i] = (int8_t)(int)((f[i] + 12582912.0f) - 12582912.0f);
 }
 #undef V_EACH
+
+/* Sum of KV_GROUP numbers. */
+VI int32_t sum_i8(const int8_t *q) {
+    int32_t s = 0;
+    for (int i = 0; i < 64; i++) s += q[i];
+    return s;
+}
 
 #endif
