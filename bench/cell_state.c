@@ -36,6 +36,7 @@ static const char *or_null(const char *s) {
 
 static int model_row(kv_sweep *s, const kv_cell_run *c, int64_t *id, kv_error *err) {
     const kv_identity *m = &s->plan->models[s->plan->tasks[c->plan->task].model];
+    int gated = (c->plan->policy->policy->needs & KV_NEED_GATES) != 0; /* as in the cell key */
     kv_model_row r = {
         .path = m->model_path,
         .sha256 = m->model_sha256,
@@ -44,8 +45,8 @@ static int model_row(kv_sweep *s, const kv_cell_run *c, int64_t *id, kv_error *e
         .weights = s->engine ? kv_engine_info(s->engine)->weights : NULL,
         .adapter = or_null(m->adapter_dir),
         .adapter_sha256 = or_null(m->adapter_sha256),
-        .gates = or_null(m->gates_path),
-        .gates_sha256 = or_null(m->gates_sha256),
+        .gates = gated ? or_null(m->gates_path) : NULL,
+        .gates_sha256 = gated ? or_null(m->gates_sha256) : NULL,
         .tokenizer_sha256 = m->tokenizer_sha256,
         .chat_template = kv_chat_name(m->chat),
         .chat_hash = m->chat_hash,

@@ -16,6 +16,8 @@ enum { N_TOP = 5 };
 
 typedef struct generation {
     const kv_opts *o;
+    char *text; /* prompt and question; NULL with --token-ids */
+    size_t question_at;
     const kv_io *io;
     kv_session session;
     kv_request request;
@@ -191,8 +193,6 @@ static int read_text(const kv_opts *o, char **out, size_t *question_at, kv_error
 static int make_ids(generation *g, kv_ids *ids, size_t *n_context, kv_error *err) {
     const kv_opts *o = g->o;
     const kv_chat *chat;
-    char *text = NULL;
-    size_t question_at = 0;
     if (kv_opts_given(o, KV_OPT_TOKEN_IDS)) {
         size_t n = kv_opts_n(o, KV_OPT_TOKEN_IDS);
         ids->ids = malloc((n ? n : 1) * sizeof *ids->ids);
@@ -204,12 +204,10 @@ static int make_ids(generation *g, kv_ids *ids, size_t *n_context, kv_error *err
         return KV_OK;
     }
     int rc = kv_prompt_chat(o, kv_engine_chat(g->session.engine), 1, &chat, err);
-    if (rc == KV_OK) rc = read_text(o, &text, &question_at, err);
     if (rc == KV_OK)
-        rc = kv_prompt_ids(chat, kv_engine_tokenizer(g->session.engine), kv_opts_text(o, KV_OPT_SYSTEM), text,
-                           question_at, ids, n_context, err);
+        rc = kv_prompt_ids(chat, kv_engine_tokenizer(g->session.engine), kv_opts_text(o, KV_OPT_SYSTEM), g->text,
+                           g->question_at, ids, n_context, err);
     if (rc == KV_OK && !kv_opts_given(o, KV_OPT_QUESTION)) *n_context = ids->n;
-    free(text);
     return rc;
 }
 
@@ -296,6 +294,7 @@ int kv_cmd_generate(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_err
     kv_axes a = {0};
     int rc = check_options(o, err);
     if (rc == KV_OK) rc = kv_axes_read(o, &a, err);
+    if (rc == KV_OK && !kv_opts_given(o, KV_OPT_TOKEN_IDS)) rc = read_text(o, &g.text, &g.question_at, err);
     if (rc == KV_OK) rc = kv_session_open(o, 0, p, a.numerics[0], (int)kv_opts_int(o, KV_OPT_THREADS), &g.session, err);
     int code = kv_exit_of(rc);
     if (rc == KV_OK && (rc = generate(&g, &a, err))) {
@@ -304,6 +303,7 @@ int kv_cmd_generate(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_err
     }
     kv_session_close(&g.session);
     kv_axes_free(&a);
+    free(g.text);
     kv_string_free(&g.pending);
     kv_string_free(&g.evictions);
     cJSON_Delete(g.json);

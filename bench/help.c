@@ -23,7 +23,7 @@ static const command_help commands[KV_N_CMDS] = {
          "--budget 64\n"
          "  trimbench generate --raw --prompt 'Once upon a time' --max-new 64 --json\n"
          "  trimbench generate --token-ids 1,9690,198 --policy h2o --budget 16 --buffer 4 --json --trace\n",
-         ""},
+         "Exit: 0 done, 1 the prompt could not be run, 2 bad usage, 3 cannot start, 130 interrupted.\n"},
     [KV_CMD_TOKENIZE] = {"tokenize", "print the token ids of a text",
                          "  trimbench tokenize --text 'Hello world'\n"
                          "  trimbench tokenize --file prompt.txt --chat model --pieces\n",
@@ -33,7 +33,8 @@ static const command_help commands[KV_N_CMDS] = {
          "  trimbench speed\n"
          "  trimbench speed --policy full,trimkv --budget 256 --ctx 512..4096*2 --batch 1,16 --format json\n",
          "The prompt is ctx seeded random tokens, the end-of-text token is ignored and exactly max-new\n"
-         "tokens are generated, so that every cell does the same work.\n"},
+         "tokens are generated, so that every cell does the same work.\n"
+         "Exit: 0 all cells done, 1 a cell failed, 2 bad usage, 3 cannot start, 130 interrupted.\n"},
     [KV_CMD_LIST] = {"list", "show policies, tasks and models", "  trimbench list\n", ""},
     [KV_CMD_DOCTOR] = {"doctor", "is this machine fit?", "  trimbench doctor\n",
                        "Exit: 1 when a CPU run would fail.\n"},
@@ -57,12 +58,13 @@ void kv_help_overview(FILE *f) {
 void kv_help_usage(FILE *f, kv_cmd_id cmd) {
     const command_help *h = &commands[cmd];
     const kv_opt_def *t = kv_opt_table();
-    int any = 0;
+    int any = 0, lists = 0;
     fprintf(f, "trimbench %s: %s\n\nexamples:\n%s", h->name, h->summary, h->examples);
     for (int i = 0; i < KV_N_OPTS; i++) {
         char left[64];
         if (!((t[i].commands >> cmd) & 1)) continue;
         if (!any++) fprintf(f, "\noptions:\n");
+        lists |= t[i].type == KV_TYPE_INT && ((t[i].lists >> cmd) & 1);
         snprintf(left, sizeof left, "--%s %s%s", t[i].name, t[i].arg ? t[i].arg : "",
                  (t[i].lists >> cmd) & 1 ? ",..." : "");
         fprintf(f, "  %-26s %s", left, t[i].help);
@@ -70,7 +72,7 @@ void kv_help_usage(FILE *f, kv_cmd_id cmd) {
         if (t[i].def) fprintf(f, " (default %s)", t[i].def);
         fprintf(f, "\n");
     }
-    if (any)
+    if (lists)
         fprintf(f, "\nWhole-number lists take ranges: 128..1024*2 is 128,256,512,1024; 16..64+16 is 16,32,48,64.\n");
     if (h->notes[0]) fprintf(f, "\n%s", h->notes);
 }

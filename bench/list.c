@@ -33,9 +33,8 @@ static void list_policies(FILE *f) {
     fprintf(f, "policies (--policy name:key=value:key=value)\n");
     for (int i = 0; i < n; i++) {
         const kv_policy *p = all[i];
-        fprintf(f, "  %-12s %s%s%s%s%s\n", p->name, p->help, p->paper && p->paper[0] ? " [" : "",
-                p->paper ? p->paper : "", p->paper && p->paper[0] ? "]" : "",
-                p->needs & KV_NEED_GATES ? ", needs --gates" : "");
+        fprintf(f, "  %-12s %s%s%s%s\n", p->name, p->help, p->paper && p->paper[0] ? " [" : "",
+                p->paper ? p->paper : "", p->paper && p->paper[0] ? "]" : "");
         for (const kv_option *o = p->options; o && o->name; o++) print_option(f, o);
     }
 }

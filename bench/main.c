@@ -1,8 +1,10 @@
 /* main.c - trimbench: finds the command, parses its options, runs it, prints errors; the only exit. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "bench/command.h"
 #include "bench/hostinfo.h"
@@ -14,8 +16,13 @@ static const kv_command commands[KV_N_CMDS] = {kv_cmd_run,  kv_cmd_generate, kv_
 static volatile int interrupted; /* the one global: a signal handler can reach nothing else */
 
 static void on_signal(int signal_number) {
+    static const char text[] = "\ninterrupted: stopping after this step; once more stops at once\n";
+    int saved = errno;
     (void)signal_number;
     interrupted = 1;
+    ssize_t written = write(STDERR_FILENO, text, sizeof text - 1);
+    (void)written; /* nothing can be done about it here */
+    errno = saved;
 }
 
 /* The first SIGINT or SIGTERM asks the command to finish its step; the second one kills. */

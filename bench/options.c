@@ -44,6 +44,8 @@ static int is_choice(const char *choices, const char *word) {
 
 static int set_texts(const kv_opt_def *d, int list, const char *text, kv_opt_value *v, kv_error *err) {
     kv_error why = {0};
+    if (!text[0] && strcmp(d->arg, "TEXT") != 0)
+        return kv_fail(err, KV_EARG, "--%s '': an empty value (%s)", d->name, d->help);
     if (list) {
         int rc = kv_list_texts(text, &v->texts, &v->n, &why);
         if (rc) return kv_fail(err, rc, "--%s '%s': %s", d->name, text, why.text);

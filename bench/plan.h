@@ -11,8 +11,8 @@
 #include "engine/engine.h"
 #include "policies/registry.h"
 
-/* Everything that decides a cell's result (architecture.md, What is recorded); batch, limit, threads and commit are not
- * in it.  Strings may be "" for none. */
+/* Everything that decides a cell's result; batch, limit, threads and commit are not in it.  Strings may be "" for
+ * none. */
 typedef struct kv_cell_identity {
     const char *model, *adapter, *gates, *tokenizer, *chat; /* hashes */
     const char *task, *data, *variant, *grader;

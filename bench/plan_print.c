@@ -25,10 +25,10 @@ static size_t sequence_bytes(const kv_plan_cell *c, const kv_identity *m, int sl
     return pages * l.bytes * (size_t)m->shape.n_layers * (size_t)m->shape.n_kv_heads;
 }
 
-/* Longest prompt among the items to run, and how many are longer than the context. */
+/* Longest prompt that fits among the items to run (0 = none), and how many are longer than the context. */
 static int measure(const kv_plan *p, const kv_plan_task *t, int *longest, int *too_long, kv_error *err) {
     int n_ctx = p->models[t->model].n_ctx;
-    *longest = 1;
+    *longest = 0;
     *too_long = 0;
     for (int i = 0; t->items && i < t->n_items; i++) {
         const kv_prompt *q;
@@ -42,23 +42,33 @@ static int measure(const kv_plan *p, const kv_plan_task *t, int *longest, int *t
     return KV_OK;
 }
 
+/* The columns prompt, slots and bytes/seq; returns the bytes of one sequence, 0 when no prompt fits. */
+static size_t print_sizes(const kv_plan_cell *c, const kv_identity *m, int longest, FILE *f) {
+    if (!longest) {
+        fprintf(f, " %7s %7s %12s", "-", "-", "-");
+        return 0;
+    }
+    int slots = most_slots(c, longest, m->n_ctx);
+    size_t bytes = sequence_bytes(c, m, slots);
+    fprintf(f, " %7d %7d %12zu", longest, slots, bytes);
+    return bytes;
+}
+
 static void print_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int too_long, int batch, int64_t ram,
                        FILE *f) {
     const kv_plan_task *t = &p->tasks[c->task];
     const kv_identity *m = &p->models[t->model];
     char prefill[24], budget[16] = "-", buffer[16] = "-";
-    int slots = most_slots(c, longest, m->n_ctx);
-    size_t bytes = sequence_bytes(c, m, slots);
     kv_prefill_text(c->chunk, prefill);
     if (c->budget) {
         snprintf(budget, sizeof budget, "%d", c->budget);
         snprintf(buffer, sizeof buffer, "%d", c->buffer);
     }
-    fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %-6s %-7s %6d %7d %7d %12zu",
-            t->items ? kv_items_info(t->items)->name : t->spec,
+    fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %-6s %-7s %6d", t->items ? kv_items_info(t->items)->name : t->spec,
             t->items ? kv_items_info(t->items)->variant : t->variant, c->policy->canonical, budget, buffer, prefill,
-            c->query_before ? "before" : "after", c->numerics == KV_EXACT ? "exact" : "fast", t->n_items * p->n_samples,
-            longest, slots, bytes);
+            c->query_before ? "before" : "after", c->numerics == KV_EXACT ? "exact" : "fast",
+            t->n_items * p->n_samples);
+    size_t bytes = print_sizes(c, m, longest, f);
     if (!t->items) fprintf(f, "  cannot run: %s", t->err.text);
     if ((c->policy->policy->needs & KV_NEED_GATES) && !m->gates_path[0]) fprintf(f, "  cannot run: no gates");
     if (too_long) fprintf(f, "  %d of %d prompts are longer than the context of %d", too_long, t->n_items, m->n_ctx);
@@ -69,7 +79,7 @@ static void print_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int
 }
 
 int kv_plan_print(const kv_plan *p, int batch, int64_t ram_bytes, FILE *f, kv_error *err) {
-    int last = -1, longest = 1, too_long = 0;
+    int last = -1, longest = 0, too_long = 0;
     fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %-6s %-7s %6s %7s %7s %12s\n", "task", "variant", "policy", "M", "B",
             "prefill", "query", "numeric", "n", "prompt", "slots", "bytes/seq");
     for (size_t i = 0; i < p->n_cells; i++) {

@@ -1,6 +1,8 @@
 /* plot.c - the `plot` command: accuracy against M and against measured bytes, and one page that holds it all. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bench/command.h"
 #include "bench/hostinfo.h"
@@ -23,13 +25,32 @@ static size_t filter(const kv_opts *o, kv_cell *cells, size_t n) {
     return kept;
 }
 
+/* Makes a folder and those above it. */
+static int make_folder(const char *dir, kv_error *err) {
+    char path[KV_PATH_MAX];
+    struct stat st;
+    snprintf(path, sizeof path, "%s", dir);
+    for (char *p = path + 1;; p++) {
+        char c = *p;
+        if (c && c != '/') continue;
+        *p = 0;
+        if (mkdir(path, 0777) != 0 && errno != EEXIST)
+            return kv_fail(err, KV_EIO, "--out: the folder %.400s cannot be made: %s", path, strerror(errno));
+        if (!c) break;
+        *p = c;
+    }
+    if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)) return kv_fail(err, KV_EIO, "--out: %.400s is no folder", dir);
+    return KV_OK;
+}
+
 /* Folder and name without ending of a database path. */
 static int split_path(const char *db, char *dir, char *stem, kv_error *err) {
     const char *slash = strrchr(db, '/'), *name = slash ? slash + 1 : db;
     if (strlen(db) >= KV_PATH_MAX) return kv_fail(err, KV_ELIMIT, "--db: the path is too long");
     snprintf(dir, KV_PATH_MAX, "%.*s", slash ? (int)(slash - db) : 1, slash ? db : ".");
     if (slash == db) strcpy(dir, "/");
-    snprintf(stem, 256, "%.*s", (int)strcspn(name, "."), name);
+    const char *dot = strrchr(name, '.');
+    snprintf(stem, 256, "%.*s", (int)(dot ? (size_t)(dot - name) : strlen(name)), name);
     if (!stem[0]) strcpy(stem, "trimbench");
     return KV_OK;
 }
@@ -42,8 +63,12 @@ static int draw(const kv_opts *o, const char *db, const kv_cell *cells, size_t n
     const kv_build_info *b = kv_buildinfo_get();
     int rc = split_path(db, dir, stem, err);
     if (rc) return rc;
-    if (kv_opts_text(o, KV_OPT_OUT)) snprintf(dir, sizeof dir, "%s", kv_opts_text(o, KV_OPT_OUT));
-    if (!kv_path_exists(dir)) return kv_fail(err, KV_ENOTFOUND, "--out: the folder %.400s does not exist", dir);
+    if (kv_opts_text(o, KV_OPT_OUT)) {
+        int size = snprintf(dir, sizeof dir, "%s", kv_opts_text(o, KV_OPT_OUT));
+        if (size >= (int)sizeof dir) return kv_fail(err, KV_ELIMIT, "--out: the path is too long");
+        while (size > 1 && dir[size - 1] == '/') dir[--size] = 0;
+        if ((rc = make_folder(dir, err))) return rc;
+    }
     int plotted = kv_report_plot(cells, n, dir, stem, kv_opts_text(o, KV_OPT_GNUPLOT), &files, &plot_err);
     if (plotted && plotted != KV_EUNSUPPORTED) {
         *err = plot_err;
@@ -70,6 +95,7 @@ int kv_cmd_plot(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *
     if (!kv_path_exists(db))
         return kv_exit_of(kv_fail(err, KV_ENOTFOUND, "--db: %.400s does not exist: trimbench run writes it", db));
     int rc = kv_store_open(db, &store, err);
+    if (rc == KV_EIO && kv_store_open_read(db, &store, NULL) == KV_OK) rc = err->code = KV_OK;
     if (rc == KV_OK) rc = kv_store_cells(store, NULL, 0, &cells, &n, err);
     kv_store_close(store);
     n = filter(o, cells, n);

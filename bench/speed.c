@@ -15,6 +15,7 @@
 #include "bench/progress.h"
 #include "bench/setup.h"
 #include "bench/table.h"
+#include "engine/file.h"
 
 typedef struct speed_row {
     char status[16], model[96], weights[64], backend[32], policy[192], prefill[24], numerics[16], logits_hash[24],
@@ -211,7 +212,7 @@ static int run_engine(const kv_opts *o, kv_session *s, speed_cell *cells, size_t
     int64_t seed = kv_opts_int(o, KV_OPT_SEED);
     for (size_t i = 0; i < n; i++) {
         speed_row *r = cells[i].row;
-        snprintf(r->model, sizeof r->model, "%.95s", info->name[0] ? info->name : s->id.model_path);
+        kv_file_title(s->id.model_path, r->model, sizeof r->model);
         snprintf(r->weights, sizeof r->weights, "%s", info->weights);
         snprintf(r->backend, sizeof r->backend, "%.31s", info->backend);
         r->weight_bytes = (int64_t)info->weight_bytes;
@@ -334,6 +335,18 @@ static int run_all(const kv_opts *o, const kv_paths *p, const kv_plan_cell *plan
     return rc;
 }
 
+/* A model that cannot be opened is said before another one is measured for minutes. */
+static int check_models(const kv_opts *o, const kv_paths *p, size_t n, kv_error *err) {
+    int rc = KV_OK;
+    for (size_t i = 0; i < n && rc == KV_OK; i++) {
+        kv_identity id = {0};
+        rc = kv_identity_resolve(o, i, p, &id, err);
+        if (rc == KV_OK) rc = kv_identity_load_tokenizer(&id, err);
+        kv_identity_free(&id);
+    }
+    return rc;
+}
+
 int kv_cmd_speed(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
     kv_axes a = {0};
     kv_plan_cell *plan = NULL;
@@ -341,6 +354,7 @@ int kv_cmd_speed(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error 
     int failed = 0, rc = kv_axes_read(o, &a, err);
     /* a "task" here is a model */
     if (rc == KV_OK) rc = kv_plan_cross(&a, n_models, 1, &plan, &n_plan, err);
+    if (rc == KV_OK) rc = check_models(o, p, n_models, err);
     if (rc == KV_OK) rc = run_all(o, p, plan, n_plan, io, &failed, err);
     free(plan);
     kv_axes_free(&a);

@@ -2,7 +2,7 @@
  *
  * Rules every backend keeps: each output row depends on its own input rows only, and every sum has one order
  * that does not depend on how many rows share the call or how many threads or blocks run it; so a
- * sequence's bits never depend on its neighbours (architecture.md, Batching).  No op allocates after create, except
+ * sequence's bits never depend on its neighbours.  No op allocates after create, except
  * as noted.  Ops other than *_create cannot fail.
  *
  * Cache pages.  A page holds KV_PAGE slots of one (sequence, layer, KV head):
@@ -23,8 +23,8 @@ typedef enum kv_cache_type { KV_CACHE_F32, KV_CACHE_F16 } kv_cache_type;
 typedef struct kv_page_layout {
     kv_cache_type type;
     int head_dim;
-    int n_cols;   /* float columns per slot, the mass column included */
-    int has_mass; /* column 0 receives attention mass */
+    int n_cols;                             /* float columns per slot, the mass column included */
+    int has_mass;                           /* column 0 receives attention mass */
     size_t off_v, off_pos, off_cols, bytes; /* byte offsets inside a page (K at 0); bytes is a multiple of 64 */
 } kv_page_layout;
 
@@ -46,9 +46,9 @@ typedef struct kv_matrix kv_matrix; /* a weight matrix in the backend's own form
  *   out    = in(x) w^T (+ out when accumulate)
  * norm_out, when not NULL, receives the normalised rows (n_rows, n_in) in fp32. */
 typedef struct kv_matmul_args {
-    float *out;               /* (n_rows, n_out) */
-    const float *x;           /* (n_rows, n_in) or (n_rows, 2 n_in) */
-    const kv_matrix *w;       /* (n_out, n_in) */
+    float *out;         /* (n_rows, n_out) */
+    const float *x;     /* (n_rows, n_in) or (n_rows, 2 n_in) */
+    const kv_matrix *w; /* (n_out, n_in) */
     int n_rows;
     const float *norm_weight; /* (n_in) or NULL */
     float norm_eps;
@@ -64,10 +64,11 @@ typedef struct kv_attend_task {
     const kv_head_slots *heads; /* (n_kv_heads), all with at least n_q slots; lengths may differ between heads */
     const float *q;             /* n_q rows of (n_heads, head_dim), rotated; row stride q_stride floats */
     size_t q_stride;
-    float *out;                 /* n_q rows of (n_heads, head_dim); row stride out_stride floats */
+    float *out; /* n_q rows of (n_heads, head_dim); row stride out_stride floats */
     size_t out_stride;
     int n_q;
-    int add_mass; /* 1: column 0 of every visible slot += its probabilities, summed over the group and the n_q queries */
+    int add_mass; /* 1: column 0 of every visible slot += its probabilities, summed over the group and the n_q queries
+                   */
 } kv_attend_task;
 
 typedef struct kv_append_task {
@@ -75,8 +76,8 @@ typedef struct kv_append_task {
     const kv_head_slots *heads; /* (n_kv_heads), n_slots already includes the n rows: row i goes to n_slots - n + i */
     const float *k, *v;         /* n rows of (n_kv_heads, head_dim); row stride kv_stride floats */
     size_t kv_stride;
-    const int32_t *pos;         /* (n) */
-    const float *stats;         /* n rows of (n_kv_heads, n_cols - has_mass), or NULL when there are none; mass starts 0 */
+    const int32_t *pos; /* (n) */
+    const float *stats; /* n rows of (n_kv_heads, n_cols - has_mass), or NULL when there are none; mass starts 0 */
     int n;
 } kv_append_task;
 
@@ -93,7 +94,7 @@ typedef struct kv_ops {
     /* w (n_out, n_in) fp32 row-major, read during the call only.  May allocate. */
     int (*matrix_create)(kv_backend *b, const float *w, int n_out, int n_in, kv_matrix **out, kv_error *err);
     void (*matrix_free)(kv_backend *b, kv_matrix *m);
-    size_t (*matrix_bytes)(const kv_matrix *m); /* as allocated = read once per product */
+    size_t (*matrix_bytes)(const kv_matrix *m);       /* as allocated = read once per product */
     const char *(*matrix_format)(const kv_matrix *m); /* "f32", "int8 g64" */
 
     void (*matmul)(kv_backend *b, const kv_matmul_args *a);

@@ -16,17 +16,17 @@ typedef struct kv_engine_options {
     const char *model_path;  /* GGUF file */
     const char *adapter_dir; /* PEFT LoRA folder, or NULL */
     kv_numerics numerics;
-    int n_threads;           /* 0 = all cores */
+    int n_threads; /* 0 = all cores */
 } kv_engine_options;
 
 typedef struct kv_model_info {
     kv_shape shape;
     int n_ff, n_vocab, n_ctx;
     char arch[32], name[96];
-    char weights[64];        /* how the linear maps are held: "int8 g64 (from Q4_1 + LoRA)" */
-    size_t weight_bytes;     /* as allocated */
-    size_t bytes_per_slot;   /* K and V of one slot of one layer and KV head */
-    const char *backend;     /* "cpu/avx512vnni" */
+    char weights[64];      /* how the linear maps are held: "int8 g64 (from Q4_1 + LoRA)" */
+    size_t weight_bytes;   /* as allocated */
+    size_t bytes_per_slot; /* K and V of one slot of one layer and KV head */
+    const char *backend;   /* "cpu/avx512vnni" */
 } kv_model_info;
 
 int kv_engine_open(const kv_engine_options *o, kv_engine **out, kv_error *err);
@@ -39,7 +39,8 @@ const kv_chat *kv_engine_chat(const kv_engine *e); /* NULL when the file's templ
 typedef struct kv_setup {
     const kv_policy *policy;
     const void *state;
-    const char *spec; /* canonical policy text; setups of one spec share columns in a shared prefill, whatever M and B */
+    const char
+        *spec;  /* canonical policy text; setups of one spec share columns in a shared prefill, whatever M and B */
     int budget; /* M >= 1 */
     int buffer; /* B >= 1 */
 } kv_setup;
@@ -58,10 +59,10 @@ const char *kv_stop_name(kv_stop s);
 typedef struct kv_prefix kv_prefix;
 
 typedef struct kv_request {
-    const int32_t *prompt;   /* (n_prompt), borrowed until done() */
-    int n_prompt;            /* >= 1; > n_ctx is KV_ELIMIT in the completion */
-    int n_context;           /* tokens before this are prefilled, and the cache reduced, before the rest is seen;
-                                n_prompt (or 0) = one piece: --query before */
+    const int32_t *prompt; /* (n_prompt), borrowed until done() */
+    int n_prompt;          /* >= 1; > n_ctx is KV_ELIMIT in the completion */
+    int n_context;         /* tokens before this are prefilled, and the cache reduced, before the rest is seen;
+                              n_prompt (or 0) = one piece: --query before */
     int max_new;
     int ignore_eos;
     kv_sampling sampling;
@@ -69,23 +70,26 @@ typedef struct kv_request {
     void *user;
 } kv_request;
 
-typedef struct kv_top { int32_t id; float logprob; } kv_top;
+typedef struct kv_top {
+    int32_t id;
+    float logprob;
+} kv_top;
 
 typedef struct kv_completion {
-    int status;              /* KV_OK, or why this sequence failed (text in err) */
+    int status; /* KV_OK, or why this sequence failed (text in err) */
     kv_error err;
     kv_stop stop;
-    const int32_t *tokens;   /* (n_tokens) generated, the stop token not included; valid during done() */
+    const int32_t *tokens; /* (n_tokens) generated, the stop token not included; valid during done() */
     int n_tokens;
-    const kv_top *top;       /* (n_tokens, n_top) with options.n_top, else NULL */
+    const kv_top *top;          /* (n_tokens, n_top) with options.n_top, else NULL */
     double prefill_s, decode_s; /* decode_s: this sequence's share of the steps it took part in */
-    double peak_slots;       /* architecture.md, Slots counted: max over forwards, mean over layers and KV heads */
-    double mean_slots;       /* mean over decode steps; equals peak when none was taken */
-    size_t kv_bytes_peak;    /* most cache bytes this sequence held, counted by the page allocator */
-    int64_t n_evictions;     /* slots dropped, over layers and heads */
-    int64_t n_moved;         /* slots moved by compaction */
-    int n_triggers;          /* reductions (of the whole cache) */
-    uint64_t logits_hash;    /* FNV-1a over the bits of every logits row used: "still the same bits" */
+    double peak_slots;          /* slots held after append: max over forwards, mean over layers and KV heads */
+    double mean_slots;          /* mean over decode steps; equals peak when none was taken */
+    size_t kv_bytes_peak;       /* most cache bytes this sequence held, counted by the page allocator */
+    int64_t n_evictions;        /* slots dropped, over layers and heads */
+    int64_t n_moved;            /* slots moved by compaction */
+    int n_triggers;             /* reductions (of the whole cache) */
+    uint64_t logits_hash;       /* FNV-1a over the bits of every logits row used: "still the same bits" */
 } kv_completion;
 
 /* Observation of internals for tests and `generate --trace`; any callback may be NULL. */
@@ -104,10 +108,10 @@ typedef struct kv_generate_options {
     int chunk;               /* 0: full prefill; C: stream:C, 1 <= C <= B */
     const int32_t *stop_ids; /* (n_stop_ids) */
     int n_stop_ids;
-    int n_top;               /* log-probabilities kept per step, 0..16 */
-    const kv_trace *trace;   /* or NULL */
+    int n_top;                  /* log-probabilities kept per step, 0..16 */
+    const kv_trace *trace;      /* or NULL */
     const volatile int *cancel; /* becomes non-zero: kv_generate returns KV_ECANCEL after the step in flight */
-    double timeout_s;        /* 0 = none: kv_generate returns KV_ETIMEOUT */
+    double timeout_s;           /* 0 = none: kv_generate returns KV_ETIMEOUT */
     /* Next request: 1 and *r filled, 0 when there are no more, negative to abort with that code. */
     int (*next)(void *user, kv_request *r);
     /* Called as each sequence finishes; non-zero aborts kv_generate with that code. */
@@ -121,21 +125,20 @@ typedef struct kv_generate_options {
 
 typedef struct kv_generate_stats {
     int64_t n_prefill_tokens, n_decode_tokens, n_steps;
-    double prefill_s, decode_s;    /* wall time of the forwards, apart */
-    size_t kv_bytes_peak;          /* allocator's peak over the whole call, all sequences together */
-    int64_t bytes_read;            /* weights + live K and V read by decode steps, exact count */
+    double prefill_s, decode_s; /* wall time of the forwards, apart */
+    size_t kv_bytes_peak;       /* allocator's peak over the whole call, all sequences together */
+    int64_t bytes_read;         /* weights + live K and V read by decode steps, exact count */
     int64_t n_evictions, n_moved, n_page_allocs;
 } kv_generate_stats;
 
 /* Runs every request of next() to completion, `batch` at a time, a finished one replaced at once.  A sequence that
  * fails (too long, NaN) is reported through done() and the others go on.  *stats may be NULL. */
-int kv_generate(kv_engine *e, const kv_setup *s, const kv_generate_options *o, kv_generate_stats *stats,
-                kv_error *err);
+int kv_generate(kv_engine *e, const kv_setup *s, const kv_generate_options *o, kv_generate_stats *stats, kv_error *err);
 
 /* Shared prefill (full only): one forward over tokens, with every column that any of the setups declares; kv_generate
  * forks it for the setup it runs (which must be among them).  The caller frees.  *seconds (may be NULL): wall time. */
-int kv_prefix_create(kv_engine *e, const kv_setup *setups, int n_setups, const int32_t *tokens, int n,
-                     kv_prefix **out, double *seconds, kv_error *err);
+int kv_prefix_create(kv_engine *e, const kv_setup *setups, int n_setups, const int32_t *tokens, int n, kv_prefix **out,
+                     double *seconds, kv_error *err);
 void kv_prefix_free(kv_prefix *p);
 size_t kv_prefix_bytes(const kv_prefix *p);
 

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -130,4 +131,13 @@ int kv_read_file(const char *path, char **out, size_t *size, kv_error *err) {
     *out = buf;
     *size = n;
     return KV_OK;
+}
+
+void kv_file_title(const char *path, char *out, size_t size) {
+    const char *end = path + strlen(path), *start;
+    while (end > path + 1 && end[-1] == '/') end--;
+    for (start = end; start > path && start[-1] != '/'; start--) {
+    }
+    if (end - start > 5 && memcmp(end - 5, ".gguf", 5) == 0) end -= 5;
+    snprintf(out, size, "%.*s", (int)(end - start), start);
 }

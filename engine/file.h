@@ -21,4 +21,7 @@ void kv_sha256_bytes(const void *data, size_t n, char hex[65]);
 /* Reads a whole file (or pipe) into a NUL-terminated malloc'd buffer, size without the NUL; the caller frees. */
 int kv_read_file(const char *path, char **out, size_t *size, kv_error *err);
 
+/* What a file or folder is called in tables: the last part of its path, without `.gguf`.  Cut to size. */
+void kv_file_title(const char *path, char *out, size_t size);
+
 #endif

@@ -1,4 +1,4 @@
-/* gates.h - loads TRIM-KV retention gates (policies.md 1.2, 1.3) into fp32 arrays. */
+/* gates.h - loads TRIM-KV retention gates (arXiv 2512.03324) into fp32 arrays. */
 #ifndef KV_GATES_H
 #define KV_GATES_H
 

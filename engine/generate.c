@@ -4,9 +4,9 @@
  * decode step over every live sequence.  Which sequences share a forward changes no bit of any of them (backend.h),
  * so arrival order and batch size are free to follow what is fastest.
  *
- * Eviction (architecture.md, Trigger).  After every forward, layers that hold S >= M+B slots are reduced to M; full
- * prefill counts as one forward per part of the prompt (context, question).  Streamed prefill runs chunks of C
- * tokens and also reduces before a chunk that would exceed M+B. */
+ * Eviction.  After every forward, layers that hold S >= M+B slots are reduced to M; full prefill counts as one forward
+ * per part of the prompt (context, question).  Streamed prefill runs chunks of C tokens and also reduces before a chunk
+ * that would exceed M+B. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

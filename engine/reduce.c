@@ -1,8 +1,8 @@
 /* reduce.c - eviction: score every live slot, select, compact, give pages back.
  *
- * Runs after the last layer of a forward (policies.md 1.5).  Each (sequence, layer, KV head) is independent, so they
- * are spread over the threads; a traced run goes in order instead.  The policy sees contiguous copies of what it
- * declared, the shared selector decides, and the backend moves the slots. */
+ * Runs after the last layer of a forward.  Each (sequence, layer, KV head) is independent, so they are spread over the
+ * threads; a traced run goes in order instead.  The policy sees contiguous copies of what it declared, the shared
+ * selector decides, and the backend moves the slots. */
 #include "engine/internal.h"
 
 #include <stdlib.h>

@@ -11,6 +11,8 @@
 static const kv_field fields[] = {
     FIELD("status", "", TEXT, status, PLAIN, DATA),
     FIELD("model", "model", TEXT, model, PLAIN, IDENTITY),
+    FIELD("adapter", "adapter", TEXT, adapter, PLAIN, IDENTITY),
+    FIELD("gates", "gates", TEXT, gates, OPTIONAL, IDENTITY),
     FIELD("backend", "backend", TEXT, backend, PLAIN, IDENTITY),
     FIELD("numerics", "numerics", TEXT, numerics, PLAIN, IDENTITY),
     FIELD("task", "task", TEXT, task, PLAIN, IDENTITY),
@@ -18,6 +20,8 @@ static const kv_field fields[] = {
     FIELD("prefill", "prefill", TEXT, prefill, PLAIN, IDENTITY),
     FIELD("query", "query", TEXT, query, PLAIN, IDENTITY),
     FIELD("max_new", "max new", INT, max_new, PLAIN, IDENTITY),
+    FIELD("sampling", "sampling", TEXT, sampling, PLAIN, IDENTITY),
+    FIELD("seed", "seed", INT64, seed, PLAIN, IDENTITY),
     FIELD("batch", "batch", INT, batch, PLAIN, IDENTITY),
     FIELD("policy", "policy", TEXT, policy, PLAIN, KEEP),
     FIELD("policy_title", "", TEXT, policy_title, PLAIN, DATA),
@@ -34,7 +38,7 @@ static const kv_field fields[] = {
     FIELD("prefill_tok_s", "prefill/s", REAL, prefill_tok_s, AMOUNT, RESULT),
     FIELD("decode_tok_s", "decode/s", REAL, decode_tok_s, AMOUNT, RESULT),
     FIELD("mean_tokens", "tokens", REAL, mean_tokens, AMOUNT, RESULT),
-    FIELD("n_length", "cut", INT64, n_length, PLAIN, TROUBLE),
+    FIELD("n_length", "cut off", INT64, n_length, PLAIN, TROUBLE),
     FIELD("n_errors", "errors", INT64, n_errors, PLAIN, TROUBLE),
     FIELD("cell_key", "", TEXT, cell_key, PLAIN, DATA),
     FIELD("error", "", TEXT, error, PLAIN, DATA),
@@ -136,11 +140,15 @@ static int same_text(const kv_field *f, const kv_cell *a, const kv_cell *b) {
     return strcmp(x, y) == 0;
 }
 
-/* The full cache has no M and B, so it does not make them vary. */
+int kv_field_applies(const kv_field *f, const kv_cell *c) {
+    if (f->style == KV_STYLE_BUDGET) return !kv_cell_is_full(c);
+    return f->style != KV_STYLE_OPTIONAL || !kv_field_missing(f, c);
+}
+
 static int varies(const kv_field *f, const kv_cell *cells, size_t n) {
     const kv_cell *first = NULL;
     for (size_t i = 0; i < n; i++) {
-        if (f->style == KV_STYLE_BUDGET && kv_cell_is_full(&cells[i])) continue;
+        if (!kv_field_applies(f, &cells[i])) continue;
         if (first && !same_text(f, first, &cells[i])) return 1;
         if (!first) first = &cells[i];
     }
@@ -176,6 +184,6 @@ void kv_table_make_plan(const kv_cell *cells, size_t n, kv_table_plan *out) {
 
 void kv_table_constant(const kv_field *f, const kv_cell *cells, size_t n, char *out, size_t size) {
     size_t i = 0;
-    while (f->style == KV_STYLE_BUDGET && i + 1 < n && kv_cell_is_full(&cells[i])) i++;
+    while (i + 1 < n && !kv_field_applies(f, &cells[i])) i++;
     kv_field_text(f, &cells[i], out, size);
 }

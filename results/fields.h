@@ -4,12 +4,13 @@
 
 #include "results/store.h"
 
-enum { KV_MAX_FIELDS = 32 };
+enum { KV_MAX_FIELDS = 40 };
 
 typedef enum kv_field_type { KV_FIELD_TEXT, KV_FIELD_INT, KV_FIELD_INT64, KV_FIELD_REAL } kv_field_type;
 typedef enum kv_field_style {
     KV_STYLE_PLAIN,
     KV_STYLE_BUDGET,   /* "-" for the full cache, which has none */
+    KV_STYLE_OPTIONAL, /* not every policy has one */
     KV_STYLE_ACCURACY, /* .945 +-.016; the status when there is none */
     KV_STYLE_SHARE,    /* .945 */
     KV_STYLE_AMOUNT,   /* three digits or more */
@@ -43,6 +44,10 @@ void kv_field_text(const kv_field *f, const kv_cell *c, char *out, size_t size);
 /* "1.50 MiB": three significant digits. */
 void kv_field_bytes(double bytes, char *out, size_t size);
 
+/* 0 when the field means nothing for the cell (M and B of the full cache, gates of a policy without): such a cell has
+ * no say in whether the field varies. */
+int kv_field_applies(const kv_field *f, const kv_cell *c);
+
 /* 1 for the full cache, whose M and B mean nothing. */
 int kv_cell_is_full(const kv_cell *c);
 /* 1 when the last run of the cell is not done: oom, timeout, error, interrupted, still running. */
@@ -54,7 +59,7 @@ typedef struct kv_table_plan {
     size_t n_shown, n_constant;
 } kv_table_plan;
 void kv_table_make_plan(const kv_cell *cells, size_t n, kv_table_plan *out);
-/* The value all cells share in a constant field; the full cache has no say in M and B.  n >= 1. */
+/* The value all cells share in a constant field (those to which it applies).  n >= 1. */
 void kv_table_constant(const kv_field *f, const kv_cell *cells, size_t n, char *out, size_t size);
 
 #endif

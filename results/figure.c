@@ -1,8 +1,8 @@
 /* figure.c - cells to panels and series.
  *
  * One panel per task (and prompt variant), one series per policy.  Where other parts of a cell's identity differ inside
- * a panel (query order, prefill mode, B, model, numerics ...) they split the series and are written into the label:
- * unlike cells are never joined by a line.  A policy keeps its colour from figure to figure. */
+ * a panel (query order, prefill mode, B, model, adapter, seed ...) they split the series and are written into the
+ * label: unlike cells are never joined by a line.  A policy keeps its colour from figure to figure. */
 #include "results/figure.h"
 
 #include <math.h>
@@ -16,7 +16,8 @@
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
 /* Identity beyond task, policy and M. */
-static const char *const dims[] = {"model", "backend", "numerics", "prefill", "query", "buffer", "max_new"};
+static const char *const dims[] = {"model", "adapter", "gates",   "backend",  "numerics", "prefill",
+                                   "query", "buffer",  "max_new", "sampling", "seed"};
 enum { N_DIMS = COUNT(dims) };
 
 static const kv_field *field_of(const char *key) {
@@ -28,8 +29,9 @@ static const kv_field *field_of(const char *key) {
 
 static int same_dim(int d, const kv_cell *a, const kv_cell *b) {
     const kv_field *f = field_of(dims[d]);
+    if (!kv_field_applies(f, a) || !kv_field_applies(f, b)) return 1;
     if (f->type == KV_FIELD_TEXT) return !strcmp(kv_field_string(f, a), kv_field_string(f, b));
-    return (f->style == KV_STYLE_BUDGET && kv_cell_is_full(a)) || kv_field_number(f, a) == kv_field_number(f, b);
+    return kv_field_number(f, a) == kv_field_number(f, b);
 }
 
 double kv_figure_cell_x(const kv_figure *f, const kv_cell *c) {
@@ -94,8 +96,9 @@ static void label_series(kv_series *s, const int *split) {
     for (int d = 0; d < N_DIMS && n < sizeof s->label; d++) {
         const kv_field *f = field_of(dims[d]);
         char value[128];
-        if (!split[d]) continue;
+        if (!split[d] || !kv_field_applies(f, c)) continue;
         kv_field_text(f, c, value, sizeof value);
+        if (kv_field_missing(f, c)) strcpy(value, "none");
         n += (size_t)snprintf(s->label + n, sizeof s->label - n, ", %s %s", f->heading, value);
     }
 }

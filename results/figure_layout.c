@@ -4,6 +4,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "results/fields.h"
@@ -32,22 +33,23 @@ static void budget_tics(const kv_figure *f, int panel) {
     } while (isfinite(next) && p->n_x_tics < (int)COUNT(p->x_tics));
 }
 
-/* 1, 2, 5 per decade; powers of ten alone when that is too many, all the digits when it is too few. */
+static int by_size(const void *a, const void *b) {
+    double x = *(const double *)a, y = *(const double *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Round numbers first, then ever finer ones, wherever there is room for a label. */
 static void bytes_tics(kv_panel *p) {
-    static const double sets[3][9] = {{1}, {1, 2, 5}, {1, 2, 3, 4, 5, 6, 7, 8, 9}};
-    static const int n_set[3] = {1, 3, 9};
-    for (int s = 2; s >= 0; s--) {
-        int closest = 10000;
-        p->n_x_tics = 0;
-        for (double decade = pow(10, floor(log10(p->x_min))); decade <= p->x_max; decade *= 10)
-            for (int k = 0; k < n_set[s]; k++) {
-                double x = decade * sets[s][k];
-                if (x < p->x_min || x > p->x_max || p->n_x_tics == (int)COUNT(p->x_tics)) continue;
-                if (p->n_x_tics) closest = (int)fmin(closest, pixel_gap(p, p->x_tics[p->n_x_tics - 1], x));
-                p->x_tics[p->n_x_tics++] = x;
-            }
-        if (closest >= TIC_GAP && p->n_x_tics < (int)COUNT(p->x_tics)) return;
+    static const double digits[] = {1, 5, 2, 3, 7, 4, 6, 8, 9, 1.5, 1.2, 1.8, 2.5, 1.4, 1.6};
+    for (size_t k = 0; k < COUNT(digits); k++) {
+        for (double decade = pow(10, floor(log10(p->x_min))); decade <= p->x_max; decade *= 10) {
+            double x = decade * digits[k];
+            int fits = x >= p->x_min && x <= p->x_max && p->n_x_tics < (int)COUNT(p->x_tics);
+            for (int i = 0; i < p->n_x_tics; i++) fits &= pixel_gap(p, p->x_tics[i], x) >= TIC_GAP;
+            if (fits) p->x_tics[p->n_x_tics++] = x;
+        }
     }
+    qsort(p->x_tics, (size_t)p->n_x_tics, sizeof *p->x_tics, by_size);
 }
 
 /* Accuracy starts at 0 unless that would squeeze the differences into the upper part of the panel. */
@@ -117,8 +119,7 @@ static void subtitle_field(kv_figure *f, const char *key, const char *name) {
     for (size_t i = 0; i < f->n_cells && n_seen < 4; i++) {
         const kv_cell *c = &f->cells[i];
         char value[100], other[100];
-        int again = f->panel_of[i] < 0 || kv_field_missing(&fields[k], c) ||
-                    (fields[k].style == KV_STYLE_BUDGET && kv_cell_is_full(c));
+        int again = f->panel_of[i] < 0 || kv_field_missing(&fields[k], c) || !kv_field_applies(&fields[k], c);
         kv_field_text(&fields[k], c, value, sizeof value);
         for (int j = 0; j < n_seen && !again; j++) {
             kv_field_text(&fields[k], seen[j], other, sizeof other);
@@ -145,6 +146,7 @@ static void make_texts(kv_figure *f) {
         if (c->n > n_max) n_max = c->n;
     }
     subtitle_field(f, "model", "");
+    subtitle_field(f, "adapter", "adapter ");
     subtitle_field(f, "backend", "");
     subtitle_field(f, "numerics", "");
     subtitle_field(f, "prefill", "prefill ");
@@ -155,6 +157,7 @@ static void make_texts(kv_figure *f) {
     else
         snprintf(item, sizeof item, "n = %lld to %lld", (long long)n_min, (long long)n_max);
     add_subtitle(f, item);
+    add_subtitle(f, "bars: one standard error");
     size_t used = 0;
     if (failed)
         used = (size_t)snprintf(f->note, sizeof f->note, "%d cell%s without a result not shown. ", failed,

@@ -19,6 +19,9 @@ static const struct {
     {"B, the buffer",
      "A layer that holds M + B slots is reduced to M. So no layer and head holds more than M + B slots "
      "while decoding."},
+    {"model, adapter, gates",
+     "Names of the files: the model, the LoRA merged into it at load, and the trained gates of "
+     "a policy that needs them."},
     {"prefill", "full: the whole prompt is read with every slot kept, then reduced to M. stream:C: the prompt is read "
                 "in chunks of C tokens and the cache is reduced on the way, so it never holds more than M + B slots."},
     {"query", "after: the context was compressed before the question was read. before: the question was part of what "
@@ -30,7 +33,8 @@ static const struct {
                                "passes and samples, prefill included, and the mean over decode steps."},
     {"peak KV", "Bytes of the cache of one sequence as read from the allocator, the largest value over the samples."},
     {"prefill/s, decode/s", "Tokens per second of the whole batch, sum of tokens over sum of seconds."},
-    {"tokens, cut", "Generated tokens per sample, and how many samples were stopped by the length limit."},
+    {"tokens, cut off", "Generated tokens per sample, and how many of the n samples had to be stopped at the limit "
+                        "(max new) before they ended by themselves. Their answers are graded as far as they got."},
 };
 
 static void add_what(kv_string *t, const kv_table_plan *plan, const kv_cell *cells, size_t n) {

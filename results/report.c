@@ -69,6 +69,27 @@ static void add_body(kv_string *t, const kv_table_plan *p, const kv_cell *cells,
         }
 }
 
+/* What newcomers ask about the headings above it. */
+static void add_legend(kv_string *t, const kv_table_plan *p) {
+    static const struct {
+        const char *key, *text;
+    } notes[] = {{"accuracy", "accuracy: mean +- standard error over n samples"},
+                 {"peak_slots", "slots: per layer and KV head, the prompt included"},
+                 {"kv_bytes_peak", "peak KV: cache bytes of one sequence, measured"},
+                 {"n_length", "cut off: samples stopped at the max new limit"}};
+    const char *gap = "\n";
+    size_t results = 0;
+    for (size_t k = 0; k < p->n_shown; k++) results += p->shown[k]->role == KV_ROLE_RESULT;
+    if (!results) return;
+    for (size_t i = 0; i < sizeof notes / sizeof *notes; i++)
+        for (size_t k = 0; k < p->n_shown; k++) {
+            if (strcmp(p->shown[k]->key, notes[i].key)) continue;
+            kv_string_addf(t, "%s%s", gap, notes[i].text);
+            gap = i % 2 ? "\n" : "; ";
+        }
+    kv_string_add(t, "\n");
+}
+
 static void add_failed(kv_string *t, const kv_cell *cells, size_t n) {
     int any = 0;
     for (size_t i = 0; i < n; i++) {
@@ -96,6 +117,7 @@ static void add_table(kv_string *t, const kv_cell *cells, size_t n) {
     kv_table_make_plan(cells, n, &plan);
     add_constants(t, &plan, cells, n);
     add_body(t, &plan, cells, n);
+    add_legend(t, &plan);
     add_failed(t, cells, n);
 }
 

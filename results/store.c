@@ -255,6 +255,59 @@ int kv_store_open(const char *path, kv_store **out, kv_error *err) {
     return kv_store_open_wait(path, KV_STORE_WAIT_MS, out, err);
 }
 
+/* The path as an SQLite URI for a file that nobody can be writing; malloc'd, NULL without memory. */
+static char *immutable_uri(const char *path) {
+    static const char *const ending = "?immutable=1";
+    char *uri = malloc(8 + 3 * strlen(path) + strlen(ending)), *p = uri;
+    if (!uri) return NULL;
+    p = stpcpy(p, "file:");
+    for (; *path; path++) {
+        if (*path == '%' || *path == '?' || *path == '#')
+            p += sprintf(p, "%%%02x", (unsigned)*path);
+        else
+            *p++ = *path;
+    }
+    strcpy(p, ending);
+    return uri;
+}
+
+static int open_for_reading(kv_store *s, const char *name, int flags, kv_error *err) {
+    int64_t version;
+    if (sqlite3_open_v2(name, &s->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | flags, NULL) != SQLITE_OK)
+        return s->db ? kv_store_fail(s, "opening", err) : kv_fail(err, KV_ENOMEM, "%s: out of memory", s->path);
+    sqlite3_busy_timeout(s->db, KV_STORE_WAIT_MS);
+    int rc = check_version(s, &version, err);
+    if (rc || version == KV_STORE_VERSION) return rc;
+    return kv_fail(err, KV_EUNSUPPORTED, "%s: holds no results of this version; copy it to where it can be written",
+                   s->path);
+}
+
+int kv_store_open_read(const char *path, kv_store **out, kv_error *err) {
+    struct stat wal;
+    *out = NULL;
+    int rc = check_path(path, err);
+    if (rc) return rc;
+    kv_store *s = calloc(1, sizeof *s);
+    char *uri = immutable_uri(path), *log = malloc(strlen(path) + sizeof "-wal");
+    if (log) stpcpy(stpcpy(log, path), "-wal");
+    if (!s || !uri || !log || !(s->path = strdup(path))) {
+        rc = kv_fail(err, KV_ENOMEM, "%s: out of memory", path);
+    } else if ((rc = open_for_reading(s, path, 0, err)) && (stat(log, &wal) != 0 || wal.st_size == 0)) {
+        /* WAL wants a file beside the database, which a read-only folder refuses; without a log none is needed. */
+        sqlite3_close(s->db);
+        s->db = NULL;
+        rc = open_for_reading(s, uri, SQLITE_OPEN_URI, err);
+    }
+    free(uri);
+    free(log);
+    if (rc) {
+        kv_store_close(s);
+        return rc;
+    }
+    *out = s;
+    return KV_OK;
+}
+
 void kv_store_close(kv_store *s) {
     if (!s) return;
     sqlite3_finalize(s->insert_sample);

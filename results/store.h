@@ -13,6 +13,9 @@ typedef struct kv_store kv_store;
 /* Creates or migrates (PRAGMA user_version).  A file of a newer version, a file that is no database, an unwritable
  * path or a full disk is an error that says so.  Waits for another writer for a bounded time. */
 int kv_store_open(const char *path, kv_store **out, kv_error *err);
+/* For a file that may not be written, such as a published one: never changes it.  Runs whose process died still say
+ * "running". */
+int kv_store_open_read(const char *path, kv_store **out, kv_error *err);
 void kv_store_close(kv_store *s);
 
 /* Rows of what a run refers to; each is inserted once and found again by content.  NULL strings become NULL. */
@@ -115,10 +118,10 @@ int kv_store_counter(kv_store *s, int64_t run_id, const char *name, int64_t valu
 
 /* What a table, plot or JSON line shows of one cell, aggregated over its samples (one build, or all). */
 typedef struct kv_cell {
-    char status[16], model[96], policy[192], policy_title[64], task[96], variant[32], prefill[24], query[16],
-        numerics[16], backend[32], cell_key[65], error[256];
+    char status[16], model[96], adapter[64], gates[64], policy[192], policy_title[64], task[96], variant[32],
+        prefill[24], query[16], numerics[16], backend[32], sampling[64], cell_key[65], error[256];
     int budget, buffer, batch, max_new;
-    int64_t n;
+    int64_t seed, n;
     double accuracy, stderr_, partial;  /* stderr: sample sd (n-1) / sqrt(n) */
     double peak_slots, mean_slots;      /* max over samples; mean over samples */
     int64_t kv_bytes_peak;              /* max over samples of one sequence's peak */

@@ -8,11 +8,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/file.h"
 #include "results/embedded.h"
 
 static void copy_text(sqlite3_stmt *st, int col, char *out, size_t size) {
     const unsigned char *t = sqlite3_column_text(st, col);
     snprintf(out, size, "%s", t ? (const char *)t : "");
+}
+
+/* Files tell models, adapters and gates apart better than the names inside them. */
+static void copy_file_title(sqlite3_stmt *st, int col, char *out, size_t size) {
+    const unsigned char *t = sqlite3_column_text(st, col);
+    kv_file_title(t ? (const char *)t : "", out, size);
 }
 
 static double real_or_nan(sqlite3_stmt *st, int col) {
@@ -23,7 +30,7 @@ static double real_or_nan(sqlite3_stmt *st, int col) {
 static void read_cell(sqlite3_stmt *st, kv_cell *c) {
     memset(c, 0, sizeof *c);
     copy_text(st, 0, c->status, sizeof c->status);
-    copy_text(st, 1, c->model, sizeof c->model);
+    copy_file_title(st, 1, c->model, sizeof c->model);
     copy_text(st, 2, c->policy, sizeof c->policy);
     copy_text(st, 3, c->policy_title, sizeof c->policy_title);
     copy_text(st, 4, c->task, sizeof c->task);
@@ -51,6 +58,10 @@ static void read_cell(sqlite3_stmt *st, kv_cell *c) {
     c->mean_tokens = real_or_nan(st, 26);
     c->n_length = sqlite3_column_int64(st, 27);
     c->n_errors = sqlite3_column_int64(st, 28);
+    copy_file_title(st, 29, c->adapter, sizeof c->adapter);
+    copy_file_title(st, 30, c->gates, sizeof c->gates);
+    copy_text(st, 31, c->sampling, sizeof c->sampling);
+    c->seed = sqlite3_column_int64(st, 32);
 }
 
 static int read_cells(kv_store *s, const char *keys_json, kv_cell **out, size_t *n, kv_error *err) {

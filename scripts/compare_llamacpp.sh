@@ -66,9 +66,9 @@ peer() {
 
 ours() {
     run "$work/ours.batch.$1" "$trimbench" speed --model "$model" --batch 1,16 --ctx 128 --max-new 128 \
-        --numerics fast --format json "${extra[@]}"
+        --policy full --numerics fast --format json "${extra[@]}"
     run "$work/ours.prefill.$1" "$trimbench" speed --model "$model" --batch 1 --ctx 512 --max-new 16 \
-        --numerics fast --format json "${extra[@]}"
+        --policy full --numerics fast --format json "${extra[@]}"
 }
 
 for round in $(seq "$rounds"); do

@@ -20,8 +20,9 @@ run_tests "$ROOT/build"
 [ $quick = 1 ] && exit 0
 
 echo "== ASan + UBSan build"
-build "$ROOT/build-asan" -DCMAKE_BUILD_TYPE=RelWithDebInfo -DKV_SANITIZE=address,undefined -DKV_CUDA=OFF
+build "$ROOT/build-asan" -DCMAKE_BUILD_TYPE=Debug -DCMAKE_C_FLAGS_DEBUG="-O1 -g" -DKV_SANITIZE=address,undefined \
+    -DKV_CUDA=OFF
 run_tests "$ROOT/build-asan"
 
 echo "== README tables are those of the committed results"
-"$ROOT/scripts/update_readme.sh" --check
+"$ROOT/scripts/update_readme.py" --check

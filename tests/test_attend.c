@@ -118,6 +118,33 @@ static void decoding_chunks_and_prefill_give_the_same_bits(void **state) {
     }
 }
 
+/* Longer than two splits: against the twin, and alone around the borders of the splits. */
+static void long_caches_are_merged_from_splits(void **state) {
+    (void)state;
+    enum { N = 2 * KV_SPLIT + 77, D = 16, GROUP = 2 };
+    const shape s = {D, 1, GROUP};
+    float *k = kv_test_floats(N * D, 1), *v = kv_test_floats(N * D, 2), *q = kv_test_floats(N * D * GROUP, 3);
+    float *want = kv_test_floats(N * D * GROUP, 4), out[D * GROUP];
+    for (int i = 0; i < N * D; i++) k[i] *= 4; /* maxima that rise from split to split and fall */
+    FOR_EACH_BACKEND(b, KV_EXACT, 2, 8) {
+        for (int type = KV_CACHE_F32; type <= KV_CACHE_F16; type++) {
+            kv_test_cache c = kv_test_cache_create(type, D, 1, 1, 1, N);
+            kv_test_append(b, &c, k, v, NULL, 0, N);
+            assert_int_equal(attend(b, &c, &s, q, want, N, 1), KV_OK);
+            float *mass = read_mass(b, &c, N);
+            if (type == KV_CACHE_F16) compare_with_twin(&c, &s, q, k, v, want, mass, N, N);
+            for (int i = 0; i < N; i += i % KV_SPLIT < 3 || i % KV_SPLIT > KV_SPLIT - 3 ? 1 : 31) {
+                c.heads[0].n_slots = i + 1;
+                assert_int_equal(attend(b, &c, &s, q + i * D * GROUP, out, 1, i % 2), KV_OK);
+                assert_memory_equal(out, want + i * D * GROUP, sizeof out);
+            }
+            kv_test_cache_free(&c);
+            free(mass);
+        }
+    }
+    kv_test_free(4, k, v, q, want);
+}
+
 static void mass_and_output_do_not_depend_on_threads(void **state) {
     (void)state;
     enum { N = 210 };
@@ -274,6 +301,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(attention_matches_double_precision),
         cmocka_unit_test(decoding_chunks_and_prefill_give_the_same_bits),
+        cmocka_unit_test(long_caches_are_merged_from_splits),
         cmocka_unit_test(mass_and_output_do_not_depend_on_threads),
         cmocka_unit_test(tasks_and_ragged_heads_are_independent),
         cmocka_unit_test(compaction_keeps_the_kept_slots_in_order),

@@ -1,4 +1,4 @@
-/* test_batching.c - a sequence's bits do not depend on who shares its batch (architecture.md, Batching).
+/* test_batching.c - a sequence's bits do not depend on who shares its batch.
  *
  * Compared are the tokens and a hash over the bits of every logits row, at batch sizes 1 to 64, with prompts of mixed
  * lengths, shuffled arrival, one to three threads and evictions active, in both numerics and for policies that use
@@ -41,7 +41,10 @@ static void compare_batches(kv_numerics numerics, const char *spec, int chunk) {
     th_policy_open(&p, e, th_tiny_gates, spec, BUDGET, BUFFER);
     int32_t *prompts = make_prompts(e, n_tokens);
     th_result *one = calloc(N, sizeof *one), *many = calloc(N, sizeof *many);
-    th_config cfg = {.batch = 1, .chunk = chunk, .max_new = NEW, .ignore_eos = 1,
+    th_config cfg = {.batch = 1,
+                     .chunk = chunk,
+                     .max_new = NEW,
+                     .ignore_eos = 1,
                      .sampling = {.temperature = 0.8f, .top_p = 0.95f, .seed = 11}};
     assert_int_equal(th_generate(e, &p.setup, prompts, n_tokens, N, &cfg, one, NULL, &err), KV_OK);
     for (int i = 0; i < N; i++) order[i] = i * 27 % N; /* 27 and 70 share no factor */

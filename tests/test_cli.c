@@ -130,6 +130,64 @@ static void refuses_values_that_make_no_sense(void **state) {
     cli_expect("tokenize --model " TINY, 2, "--text or --file");
 }
 
+static void refuses_empty_values(void **state) {
+    (void)state;
+    static const char *const lines[][2] = {{"run", "--db"},
+                                           {"run", "--task"},
+                                           {"run", "--budget"},
+                                           {"run", "--haystack"},
+                                           {"run", "--policy"},
+                                           {"generate", "--gates"},
+                                           {"generate", "--policy"},
+                                           {"generate", "--prompt-file"},
+                                           {"generate", "--token-ids"},
+                                           {"speed", "--model"},
+                                           {"plot", "--out"}};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        cli_result r = cli_run_argv((const char *const[]){lines[i][0], lines[i][1], "", NULL});
+        assert_int_equal(r.code, 2);
+        if (!strstr(r.err, lines[i][1]) || !strstr(r.err, "an empty value")) fail_msg("%s", r.err);
+        cli_free(&r);
+    }
+}
+
+static void refuses_prompts_that_cannot_be_read(void **state) {
+    (void)state;
+    char line[512];
+    cli_expect("generate --model " TINY " --prompt-file nowhere.txt", 3, "nowhere.txt");
+    cli_expect("generate --model " TINY " --prompt-file golden", 3, "golden: is a directory");
+    scratch_write(&dir, "zero.txt", "a\0b", 3);
+    snprintf(line, sizeof line, "generate --model " TINY " --prompt-file %s", scratch_path(&dir, "zero.txt"));
+    cli_expect(line, 3, "zero byte");
+    snprintf(line, sizeof line, "tokenize --model " TINY " --file %s", scratch_path(&dir, "zero.txt"));
+    cli_expect(line, 3, "zero byte");
+    scratch_write(&dir, "empty.txt", "", 0);
+    snprintf(line, sizeof line, "generate --raw --model " TINY " --prompt-file %s", scratch_path(&dir, "empty.txt"));
+    cli_expect(line, 2, "the prompt is empty");
+    snprintf(line, sizeof line, "generate --model " TINY " --prompt %0200d%0200d --raw", 0, 0);
+    cli_expect(line, 0, "");
+    char *many = malloc(9000);
+    assert_non_null(many);
+    for (int i = 0; i < 8999; i++) many[i] = i % 5 ? 'x' : ' ';
+    many[8999] = 0;
+    scratch_write(&dir, "long.txt", many, 8999);
+    free(many);
+    snprintf(line, sizeof line, "generate --model " TINY " --prompt-file %s", scratch_path(&dir, "long.txt"));
+    cli_expect(line, 1, "the model's context is 512");
+}
+
+static void stray_bytes_in_a_prompt_become_tokens_and_the_json_stays_clean(void **state) {
+    (void)state;
+    cli_result r = cli_run_argv((const char *const[]){"generate", "--model", TINY, "--prompt", "\xff\xfe(\xc3", "--raw",
+                                                      "--max-new", "16", "--ignore-eos", "--json", NULL});
+    assert_int_equal(r.code, 0);
+    cJSON *j = cJSON_Parse(r.out);
+    assert_non_null(j);
+    assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(j, "prompt_ids")), 4);
+    cJSON_Delete(j);
+    cli_free(&r);
+}
+
 static void says_what_is_missing_before_it_starts(void **state) {
     (void)state;
     cli_expect("run --model nowhere.gguf", 3, "nowhere.gguf does not exist");
@@ -142,6 +200,7 @@ static void says_what_is_missing_before_it_starts(void **state) {
     cli_expect("run --model CMakeLists.txt", 3, "CMakeLists.txt");
     cli_expect("run --model golden/tiny-gates/trimkv_weights.safetensors", 3, "trimkv_weights.safetensors");
     cli_expect("plot --db nowhere.sqlite", 3, "nowhere.sqlite does not exist");
+    cli_expect("speed --ctx 8 --model " TINY ",CMakeLists.txt", 3, "CMakeLists.txt: not a GGUF file");
 }
 
 static void says_when_the_database_cannot_be_written(void **state) {
@@ -176,7 +235,7 @@ static void refuses_a_truncated_model(void **state) {
     char *whole = NULL, line[512];
     size_t size;
     assert_int_equal(kv_read_file(TINY, &whole, &size, NULL), KV_OK);
-    for (size_t n = 0; n < size; n += 128 * 1024) {
+    for (size_t n = 0; n < size; n += 256 * 1024) { /* every 4 KiB: test_engine.c */
         scratch_write(&dir, "cut.gguf", whole, n);
         snprintf(line, sizeof line, "run --prompt-variant short --limit 1 --model %s", scratch_path(&dir, "cut.gguf"));
         cli_expect(line, 3, "cut.gguf");
@@ -282,6 +341,40 @@ static void a_cell_out_of_time_is_a_row(void **state) {
         with_db(RUN "--policy full --timeout 0.000001 --limit 2 --max-new 40 --format json", "time.sqlite"), 1);
     assert_string_equal(text_of(cJSON_GetArrayItem(cells, 0), "status"), "timeout");
     cJSON_Delete(cells);
+}
+
+/* The sanitizers need terabytes of address space and count otherwise. */
+#ifndef __has_feature
+#define __has_feature(x) 0
+#endif
+#if defined __SANITIZE_ADDRESS__ || __has_feature(address_sanitizer)
+enum { LIMITS_WORK = 0 };
+#else
+enum { LIMITS_WORK = 1 };
+#endif
+
+static void a_cell_without_memory_is_a_row_and_nothing_crashes(void **state) {
+    (void)state;
+    if (!LIMITS_WORK) skip();
+    struct rlimit old;
+    int n_oom = 0;
+    assert_int_equal(getrlimit(RLIMIT_DATA, &old), 0);
+    for (rlim_t mib = 1; mib <= 128; mib *= 2) {
+        struct rlimit small = {mib << 20, old.rlim_max};
+        char name[32];
+        snprintf(name, sizeof name, "memory%d.sqlite", (int)mib);
+        assert_int_equal(setrlimit(RLIMIT_DATA, &small), 0);
+        cli_result r =
+            cli_run(with_db(RUN "--policy full,window --budget 16 --limit 3 --max-new 8 --format json", name));
+        assert_int_equal(setrlimit(RLIMIT_DATA, &old), 0);
+        int row = strstr(r.out, "\"status\":\"oom\"") != NULL;
+        if (r.code == 127) { /* not even the C library could start */
+        } else if (r.code == 1 ? !row : r.code == 3 ? !strstr(r.err, "memory") : r.code != 0)
+            fail_msg("%d MiB: exit %d\n%s%s", (int)mib, r.code, r.out, r.err);
+        n_oom += row;
+        cli_free(&r);
+    }
+    assert_true(n_oom > 0);
 }
 
 static void raising_the_limit_extends_a_cell(void **state) {
@@ -444,7 +537,26 @@ static void plot_without_gnuplot_says_what_to_install(void **state) {
     cli_expect(with_db("plot --gnuplot /nowhere/gnuplot", "plot.sqlite"), 1, "gnuplot");
     assert_int_equal(access(scratch_path(&dir, "plot.html"), F_OK), 0);
     cli_expect(with_db("plot --task nothing", "plot.sqlite"), 3, "filters");
-    cli_expect(with_db("plot --out /nowhere", "plot.sqlite"), 3, "/nowhere");
+    cli_expect(with_db("plot --out /proc/nowhere", "plot.sqlite"), 3, "/proc/nowhere");
+    cli_expect(with_db("plot --out CMakeLists.txt", "plot.sqlite"), 3, "CMakeLists.txt is no folder");
+}
+
+static void plot_makes_the_folder_it_writes_to(void **state) {
+    (void)state;
+    char line[512], page[256];
+    cli_expect(with_db(RUN "--policy full,window --budget 16,32 --limit 2 --max-new 8", "made.by.me.sqlite"), 0, "");
+    snprintf(line, sizeof line, "plot --gnuplot /nowhere/gnuplot --out %s/deep/er/", dir.dir);
+    cli_expect(with_db(line, "made.by.me.sqlite"), 1, "gnuplot");
+    static const char *const files[] = {"made.by.me.html", "made.by.me_budget.dat", "made.by.me_budget.gp",
+                                        "made.by.me_bytes.dat", "made.by.me_bytes.gp"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(page, sizeof page, "%s/deep/er/%s", dir.dir, files[i]);
+        assert_int_equal(unlink(page), 0);
+    }
+    snprintf(page, sizeof page, "%s/deep/er", dir.dir);
+    assert_int_equal(rmdir(page), 0);
+    snprintf(page, sizeof page, "%s/deep", dir.dir);
+    assert_int_equal(rmdir(page), 0);
 }
 
 static void list_and_doctor_tell_what_is_there(void **state) {
@@ -471,6 +583,9 @@ int main(void) {
         cmocka_unit_test(help_shows_examples_for_every_command),
         cmocka_unit_test(refuses_what_it_does_not_know),
         cmocka_unit_test(refuses_values_that_make_no_sense),
+        cmocka_unit_test(refuses_empty_values),
+        cmocka_unit_test(refuses_prompts_that_cannot_be_read),
+        cmocka_unit_test(stray_bytes_in_a_prompt_become_tokens_and_the_json_stays_clean),
         cmocka_unit_test(says_what_is_missing_before_it_starts),
         cmocka_unit_test(says_when_the_database_cannot_be_written),
         cmocka_unit_test(says_when_the_disk_is_full),
@@ -482,6 +597,7 @@ int main(void) {
         cmocka_unit_test(a_prompt_longer_than_the_context_is_a_failed_cell),
         cmocka_unit_test(a_task_that_cannot_be_opened_is_a_failed_cell),
         cmocka_unit_test(a_cell_out_of_time_is_a_row),
+        cmocka_unit_test(a_cell_without_memory_is_a_row_and_nothing_crashes),
         cmocka_unit_test(raising_the_limit_extends_a_cell),
         cmocka_unit_test(sharing_the_prefill_changes_no_token),
         cmocka_unit_test(samples_differ_and_come_back_the_same),
@@ -491,6 +607,7 @@ int main(void) {
         cmocka_unit_test(tokenize_prints_ids),
         cmocka_unit_test(speed_prints_one_object_per_cell),
         cmocka_unit_test(plot_without_gnuplot_says_what_to_install),
+        cmocka_unit_test(plot_makes_the_folder_it_writes_to),
         cmocka_unit_test(list_and_doctor_tell_what_is_there),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

@@ -13,8 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <unistd.h>
+
+#include "engine/file.h"
 #include "tests/support/golden.h"
 #include "tests/support/harness.h"
+#include "tests/support/scratch.h"
 
 #define TINY KV_SOURCE_DIR "/tests/golden/tiny-llama.gguf"
 #define TINY_ADAPTER KV_SOURCE_DIR "/tests/golden/tiny-adapter"
@@ -82,8 +86,8 @@ typedef struct follower {
 
 static int is_near_tie(const cJSON *trigger, int layer, int head) {
     const cJSON *pair;
-    cJSON_ArrayForEach(pair, gj_get(trigger, "near_ties")) if (
-        cJSON_GetArrayItem(pair, 0)->valueint == layer && cJSON_GetArrayItem(pair, 1)->valueint == head) return 1;
+    cJSON_ArrayForEach(pair, gj_get(trigger, "near_ties")) if (cJSON_GetArrayItem(pair, 0)->valueint == layer &&
+                                                               cJSON_GetArrayItem(pair, 1)->valueint == head) return 1;
     return 0;
 }
 
@@ -99,8 +103,7 @@ static void on_evict(void *user, void *request_user, int layer, int head, int n_
     f->head_calls++;
     if (!f->now) fail_msg("%s: more reductions than the golden run", f->name);
     assert_int_equal(n_seen, (int)gj_number(f->now, "n_seen"));
-    const cJSON *want =
-        cJSON_GetArrayItem(cJSON_GetArrayItem(gj_get(f->now, "kept"), layer), head);
+    const cJSON *want = cJSON_GetArrayItem(cJSON_GetArrayItem(gj_get(f->now, "kept"), layer), head);
     assert_int_equal(cJSON_GetArraySize(want), n_kept);
     int differ = 0, i = 0;
     const cJSON *v;
@@ -121,8 +124,8 @@ static void check_eviction(kv_engine *e, const cJSON *c, const int32_t *ids, int
     th_policy_open(&p, e, th_tiny_gates, policy, budget, buffer);
     const cJSON *triggers = gj_get(c, "triggers");
     const kv_shape *s = &kv_engine_info(e)->shape;
-    follower f = {.triggers = triggers, .now = triggers->child, .n_heads = s->n_kv_heads, .n_layers = s->n_layers,
-                  .name = name};
+    follower f = {
+        .triggers = triggers, .now = triggers->child, .n_heads = s->n_kv_heads, .n_layers = s->n_layers, .name = name};
     kv_trace trace = {.user = &f, .on_evict = on_evict};
     th_result r;
     run_greedy(e, &p.setup, ids, n, max_new, chunk, &trace, &r);
@@ -253,8 +256,32 @@ static void settings_that_make_no_sense_are_refused(void **st) {
     fixture_free(&f);
 }
 
+static void a_model_cut_at_any_4_KiB_is_refused(void **st) {
+    (void)st;
+    scratch dir;
+    char *whole, path[192];
+    size_t size;
+    kv_error err = {0};
+    assert_int_equal(scratch_open(&dir), 0);
+    assert_int_equal(kv_read_file(TINY, &whole, &size, &err), KV_OK);
+    snprintf(path, sizeof path, "%s", scratch_write(&dir, "cut.gguf", whole, size));
+    for (size_t n = (size - 1) / 4096 * 4096 + 4096; n > 0;) {
+        n -= 4096;
+        assert_int_equal(truncate(path, (off_t)n), 0);
+        for (kv_numerics kind = KV_EXACT; kind <= KV_FAST; kind++) {
+            kv_engine *e = NULL;
+            int rc = kv_engine_open(&(kv_engine_options){path, NULL, kind, 1}, &e, &err);
+            if (rc != KV_EFORMAT || !strstr(err.text, "cut.gguf"))
+                fail_msg("%zu of %zu bytes: code %d, '%s'", n, size, rc, err.text);
+        }
+    }
+    free(whole);
+    scratch_close(&dir);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_model_cut_at_any_4_KiB_is_refused),
         cmocka_unit_test(logits_and_greedy_tokens_equal_those_of_transformers),
         cmocka_unit_test(evicted_slots_and_tokens_equal_those_of_a_pytorch_program),
         cmocka_unit_test(a_sequence_stops_at_the_end_of_text_the_length_limit_and_the_context),

@@ -131,8 +131,27 @@ static void reads_pipes_of_any_length(void **state) {
     scratch_close(&s);
 }
 
+static void titles_a_path_by_its_last_part(void **state) {
+    (void)state;
+    static const char *const cases[][2] = {{"/models/Tiny-1B.Q4_1.gguf", "Tiny-1B.Q4_1"},
+                                           {"tiny.gguf", "tiny"},
+                                           {"policies/gates-a/", "gates-a"},
+                                           {"gates-b", "gates-b"},
+                                           {".gguf", ".gguf"},
+                                           {"/", ""},
+                                           {"", ""}};
+    char title[32];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_file_title(cases[i][0], title, sizeof title);
+        assert_string_equal(title, cases[i][1]);
+    }
+    kv_file_title("/a/long-name", title, 5);
+    assert_string_equal(title, "long");
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(titles_a_path_by_its_last_part),
         cmocka_unit_test(hashes_bytes_and_files_alike),
         cmocka_unit_test(maps_what_was_written),
         cmocka_unit_test(names_path_and_reason_when_a_file_cannot_be_used),

@@ -319,6 +319,23 @@ static void never_joins_unlike_cells_by_a_line(void **state) {
     kv_figure_free(&f);
 }
 
+static void splits_series_by_seed_and_by_gates_where_there_are_some(void **state) {
+    (void)state;
+    kv_cell cells[] = {cell("a", "h2o", "H2O", 128, 0.5, 3), cell("a", "trimkv", "TRIM-KV", 128, 0.5, 3),
+                       cell("a", "trimkv", "TRIM-KV", 128, 0.6, 3), cell("a", "trimkv", "TRIM-KV", 128, 0.7, 3)};
+    for (int i = 1; i < 4; i++) snprintf(cells[i].gates, sizeof cells[i].gates, i == 3 ? "new" : "old");
+    cells[2].seed = 5;
+    kv_figure f;
+    kv_error err = {0};
+    assert_int_equal(kv_figure_make(cells, 4, KV_X_BUDGET, &f, &err), KV_OK);
+    assert_int_equal(f.n_series, 4);
+    assert_string_equal(f.series[0].label, "H2O, seed 0");
+    assert_string_equal(f.series[1].label, "TRIM-KV, gates old, seed 0");
+    assert_string_equal(f.series[2].label, "TRIM-KV, gates old, seed 5");
+    assert_string_equal(f.series[3].label, "TRIM-KV, gates new, seed 0");
+    kv_figure_free(&f);
+}
+
 static void gives_every_task_and_variant_a_panel(void **state) {
     (void)state;
     kv_cell cells[] = {cell("a", "h2o", "H2O", 128, 0.5, 3), cell("a", "h2o", "H2O", 128, 0.5, 3),
@@ -454,6 +471,7 @@ int main(void) {
         cmocka_unit_test(points_equal_the_rows_of_the_query),
         cmocka_unit_test(draws_texts_literally_and_runs_none_of_them),
         cmocka_unit_test(never_joins_unlike_cells_by_a_line),
+        cmocka_unit_test(splits_series_by_seed_and_by_gates_where_there_are_some),
         cmocka_unit_test(gives_every_task_and_variant_a_panel),
         cmocka_unit_test(keeps_points_and_bars_inside_the_panel),
         cmocka_unit_test(draws_full_cache_alone_and_many_panels),

@@ -72,12 +72,14 @@ static void names_constant_columns_above_the_table(void **state) {
     char *t = report(KV_TABLE, cells, 3);
     assert_string_equal(t,
                         "model tiny, backend cpu, numerics fast, task needle, prefill full, query after, max new 64, "
-                        "batch 4, B 32,\nn 40\n\n"
+                        "seed 0, batch 4,\nB 32, n 40\n\n"
                         "policy    M      accuracy  peak slots  mean slots   peak KV  decode/s  tokens\n"
                         "------  ---  ------------  ----------  ----------  --------  --------  ------\n"
                         "full      -  1.000 +-.036        32.0        9.25  3.00 MiB      61.2    20.0\n"
                         "h2o     128   .945 +-.036         160         137  3.00 MiB      61.2    20.0\n"
-                        "h2o     256   .000 +-.036         288         265  3.00 MiB      61.2    20.0\n");
+                        "h2o     256   .000 +-.036         288         265  3.00 MiB      61.2    20.0\n"
+                        "\naccuracy: mean +- standard error over n samples; slots: per layer and KV head, the prompt "
+                        "included\npeak KV: cache bytes of one sequence, measured\n");
     free(t);
 }
 
@@ -92,9 +94,32 @@ static void shows_columns_that_vary(void **state) {
     cells[0].stderr_ = cells[1].stderr_ = NAN;
     char *t = report(KV_TABLE, cells, 2);
     assert_non_null(strstr(t, "\n\nquery   policy    M   n  accuracy  partial"));
-    assert_non_null(strstr(t, "cut  errors\n"));
+    assert_non_null(strstr(t, "cut off  errors\n"));
     assert_non_null(strstr(t, "before  h2o     128  39      .250     .750"));
     assert_null(strstr(t, "query after"));
+    free(t);
+}
+
+static void tells_cells_of_other_gates_sampling_and_seed_apart(void **state) {
+    (void)state;
+    kv_cell cells[] = {cell("h2o", 128, 0.5), cell("trimkv", 128, 0.5), cell("trimkv", 128, 0.5)};
+    for (int i = 0; i < 3; i++) {
+        snprintf(cells[i].adapter, sizeof cells[i].adapter, "lora");
+        snprintf(cells[i].gates, sizeof cells[i].gates, "%s", i ? "old" : ""); /* h2o has none */
+        snprintf(cells[i].sampling, sizeof cells[i].sampling, "greedy");
+    }
+    char *t = report(KV_TABLE, cells, 3);
+    assert_memory_equal(t, "model tiny, adapter lora, gates old, ", 37);
+    assert_non_null(strstr(t, "sampling greedy, seed 0,"));
+    free(t);
+    snprintf(cells[2].gates, sizeof cells[2].gates, "new");
+    snprintf(cells[2].sampling, sizeof cells[2].sampling, "temperature 1");
+    cells[1].seed = 7;
+    t = report(KV_TABLE, cells, 3);
+    assert_non_null(strstr(t, "\n\ngates  sampling       seed  policy"));
+    assert_non_null(strstr(t, "\n-      greedy            0  h2o "));
+    assert_non_null(strstr(t, "\nold    greedy            7  trimkv "));
+    assert_non_null(strstr(t, "\nnew    temperature 1     0  trimkv "));
     free(t);
 }
 
@@ -169,7 +194,7 @@ static void quotes_csv_as_rfc_4180_says(void **state) {
     char *t = report(KV_CSV, cells, 2), *first = strstr(t, "\r\n"), *last = strstr(t, "\r\ndone,");
     assert_non_null(first);
     assert_memory_equal(t, "status,model,", 13);
-    assert_memory_equal(first + 2, "error,tiny,cpu,fast,needle,,full,after,64,4,window:sinks=0,,128,32,0,,,", 71);
+    assert_memory_equal(first + 2, "error,tiny,,,cpu,fast,needle,,full,after,64,,0,4,window:sinks=0,,128,32,0,,,", 76);
     assert_non_null(last);
     assert_true(last > first);
     const char *tail = ",window:sinks=0-128,\"one, \"\"two\"\"\nthree\"";
@@ -221,6 +246,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(names_constant_columns_above_the_table),
         cmocka_unit_test(shows_columns_that_vary),
+        cmocka_unit_test(tells_cells_of_other_gates_sampling_and_seed_apart),
         cmocka_unit_test(lists_unfinished_cells_with_their_error),
         cmocka_unit_test(prints_a_table_of_nothing),
         cmocka_unit_test(keeps_policy_budget_and_accuracy_of_a_single_cell),

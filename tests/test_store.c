@@ -311,6 +311,71 @@ static void aggregates_a_cell_over_its_runs(void **state) {
     kv_store_close(s);
 }
 
+static void cells_carry_files_sampling_and_seed(void **state) {
+    (void)state;
+    kv_store *s = open_ok(in_folder("setup.sqlite"));
+    kv_error err = {0};
+    int64_t plain, merged;
+    kv_model_row m = {.name = "tiny", .path = "/models/tiny.F16.gguf"};
+    assert_int_equal(kv_store_model(s, &m, &plain, &err), KV_OK);
+    m.adapter = "lora/";
+    m.gates = "/gates/new";
+    assert_int_equal(kv_store_model(s, &m, &merged, &err), KV_OK);
+    kv_run_row r = {.cell_key = KEY_A, .model_id = plain, .prefill = "full", .query = "after", .top_p = 1};
+    int64_t run;
+    assert_int_equal(kv_store_begin_run(s, &r, &run, &err), KV_OK);
+    r = (kv_run_row){.cell_key = KEY_B,
+                     .model_id = merged,
+                     .prefill = "full",
+                     .query = "after",
+                     .temperature = (float)0.6,
+                     .top_p = (float)0.95,
+                     .top_k = 20,
+                     .seed = 7};
+    assert_int_equal(kv_store_begin_run(s, &r, &run, &err), KV_OK);
+    kv_cell *c;
+    size_t n;
+    assert_int_equal(kv_store_cells(s, NULL, 0, &c, &n, &err), KV_OK);
+    assert_int_equal(n, 2);
+    assert_string_equal(c[0].model, "tiny.F16");
+    assert_string_equal(c[0].adapter, "");
+    assert_string_equal(c[0].gates, "");
+    assert_string_equal(c[0].sampling, "greedy");
+    assert_int_equal(c[0].seed, 0);
+    assert_string_equal(c[1].model, "tiny.F16");
+    assert_string_equal(c[1].adapter, "lora");
+    assert_string_equal(c[1].gates, "new");
+    assert_string_equal(c[1].sampling, "temperature 0.6 top-p 0.95 top-k 20");
+    assert_int_equal(c[1].seed, 7);
+    free(c);
+    kv_store_close(s);
+}
+
+static void reads_a_file_without_changing_it(void **state) {
+    (void)state;
+    char path[256];
+    kv_error err = {0};
+    snprintf(path, sizeof path, "%s", in_folder("a%20?b#.sqlite"));
+    kv_store *s = open_ok(path);
+    int64_t run = begin(s, KEY_A, "one", 0);
+    add(s, run, "i0", 0, 1);
+    kv_store_close(s);
+    assert_int_equal(kv_store_open_read(path, &s, &err), KV_OK);
+    kv_cell *c;
+    size_t n;
+    assert_int_equal(kv_store_cells(s, NULL, 0, &c, &n, &err), KV_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(c[0].n, 1);
+    free(c);
+    kv_sample_row r = sample("i1", 0, 1);
+    assert_int_equal(kv_store_sample(s, run, &r, &err), KV_EIO);
+    assert_non_null(strstr(err.text, "not writable"));
+    kv_store_close(s);
+    assert_int_not_equal(kv_store_open_read(in_folder("nowhere.sqlite"), &s, &err), KV_OK);
+    assert_non_null(strstr(err.text, "nowhere.sqlite"));
+    assert_int_not_equal(access(in_folder("nowhere.sqlite"), F_OK), 0);
+}
+
 static void returns_cells_in_the_order_of_the_keys(void **state) {
     (void)state;
     kv_store *s = open_ok(in_folder("order.sqlite"));
@@ -708,6 +773,8 @@ int main(void) {
         cmocka_unit_test(refuses_a_sample_without_a_run),
         cmocka_unit_test(tells_which_samples_are_done),
         cmocka_unit_test(aggregates_a_cell_over_its_runs),
+        cmocka_unit_test(cells_carry_files_sampling_and_seed),
+        cmocka_unit_test(reads_a_file_without_changing_it),
         cmocka_unit_test(returns_cells_in_the_order_of_the_keys),
         cmocka_unit_test(keeps_builds_apart_unless_told_otherwise),
         cmocka_unit_test(dumps_samples_in_an_order_of_their_own),
