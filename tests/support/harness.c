@@ -83,7 +83,7 @@ static int take_result(void *user, const kv_request *r, const kv_completion *c) 
     t->status = c->status;
     t->stop = c->stop;
     t->n = c->n_tokens < TH_MAX_TOKENS ? c->n_tokens : TH_MAX_TOKENS;
-    memcpy(t->tokens, c->tokens, c->tokens ? (size_t)t->n * sizeof(int32_t) : 0);
+    if (t->n) memcpy(t->tokens, c->tokens, (size_t)t->n * sizeof(int32_t));
     t->hash = c->logits_hash;
     t->peak_slots = c->peak_slots;
     t->mean_slots = c->mean_slots;
