@@ -3,7 +3,9 @@
  * Why: library products are only worth a dependency where they are faster (docs: results/cpu-matmul/README.md).
  * Every contender gets what it likes best outside the clock: weights packed once, and for oneDNN's 8-bit products
  * already quantised activations; ours quantises them inside the clock.  oneDNN 2 has no scales per group, so its
- * 8-bit products use one scale per column and one for all activations: less work, and less accurate than ours.
+ * 8-bit products use one scale per column and one for all activations: less work, and useless for activations with
+ * outliers.  "oneDNN groups" is our format done with oneDNN: one product of integers per group of 64 inputs, scaled and
+ * added up in a loop of ours.
  *
  * Every result is checked against a double-precision product before anything is timed.  Contenders take turns, round
  * by round, so that a busy machine troubles all alike; shown are each one's best GFLOP/s and the median over rounds of
@@ -22,9 +24,9 @@
 #include <string.h>
 #include <time.h>
 
-enum { MAX_ROUNDS = 1001, MAX_ROWS = 512 };
-enum { OURS_8, DNNL_U8S8, DNNL_S8S8, OURS_32, DNNL_32, BLAS_32, N_CONTENDERS };
-static const char *const names[] = {"ours int8", "oneDNN u8s8", "oneDNN s8s8",
+enum { MAX_ROUNDS = 1001, MAX_ROWS = 512, GROUP = 64, MAX_GROUPS = 24 };
+enum { OURS_8, DNNL_U8S8, DNNL_S8S8, DNNL_GROUPS, OURS_32, DNNL_32, BLAS_32, N_CONTENDERS };
+static const char *const names[] = {"ours int8", "oneDNN u8s8", "oneDNN s8s8", "oneDNN groups",
                                     "ours f32",  "oneDNN f32",  "OpenBLAS f32"};
 
 typedef struct shape {
@@ -46,6 +48,13 @@ typedef struct bench {
     dnnl_stream_t stream;
     dnnl_primitive_t prim[N_CONTENDERS];
     dnnl_exec_arg_t args[N_CONTENDERS][3];
+    /* oneDNN with our format: a product of K = GROUP per group, scaled and added up */
+    int n_groups;
+    int8_t *xq;     /* (n_rows, n_in) */
+    float *x_scale; /* (n_groups, n_rows) */
+    float *w_scale; /* (n_groups, n_out) */
+    int32_t *sums;  /* (n_rows, n_out) */
+    dnnl_memory_t group_x, group_w[MAX_GROUPS], group_out;
 } bench;
 
 static void check(int ok, const char *what) {
@@ -146,29 +155,91 @@ static float top(const float *x, size_t n) {
     return m;
 }
 
+/* Symmetric 8 bits; returns the scale. */
+static float quantize(int8_t *q, const float *x, size_t n) {
+    float t = top(x, n);
+    for (size_t i = 0; i < n; i++) q[i] = (int8_t)lrintf(x[i] * (127.0f / t));
+    return t / 127.0f;
+}
+
 /* oneDNN's 8-bit operands: one scale for the source, one per weight column. */
 static void prepare_dnnl_int8(bench *b) {
     int n = b->s->n_out, k = b->s->n_in;
     size_t nx = (size_t)b->n_rows * k;
     int8_t *xs = allocate(nx), *ws = allocate((size_t)n * k);
     uint8_t *xu = allocate(nx);
-    float *scales = allocate((size_t)n * sizeof *scales), tx = top(b->x, nx);
-    for (size_t i = 0; i < nx; i++) {
-        xs[i] = (int8_t)lrintf(b->x[i] * (127.0f / tx));
-        xu[i] = (uint8_t)(xs[i] + 128);
-    }
-    for (int j = 0; j < n; j++) {
-        const float *w = b->w + (size_t)j * k;
-        float tw = top(w, (size_t)k);
-        for (int i = 0; i < k; i++) ws[(size_t)j * k + i] = (int8_t)lrintf(w[i] * (127.0f / tw));
-        scales[j] = tx / 127.0f * tw / 127.0f;
-    }
+    float *scales = allocate((size_t)n * sizeof *scales), x_scale = quantize(xs, b->x, nx);
+    for (size_t i = 0; i < nx; i++) xu[i] = (uint8_t)(xs[i] + 128);
+    for (int j = 0; j < n; j++) scales[j] = x_scale * quantize(ws + (size_t)j * k, b->w + (size_t)j * k, (size_t)k);
     prepare_dnnl(b, DNNL_S8S8, dnnl_s8, xs, ws, scales, 0);
     prepare_dnnl(b, DNNL_U8S8, dnnl_u8, xu, ws, scales, 128);
     free(xs);
     free(xu);
     free(ws);
     free(scales);
+}
+
+/* Integers and scales of our format, without the rotation, and the primitive for one group. */
+static void prepare_groups(bench *b) {
+    int m = b->n_rows, n = b->s->n_out, k = b->s->n_in;
+    int8_t *wq = allocate((size_t)n * GROUP);
+    dnnl_memory_desc_t sd, wd, dd;
+    dnnl_dims_t sdim = {m, GROUP}, wdim = {GROUP, n}, ddim = {m, n}, ss = {k, 1}, ds = {n, 1};
+    dnnl_matmul_desc_t op;
+    dnnl_primitive_desc_t pd;
+    check(!dnnl_memory_desc_init_by_strides(&sd, 2, sdim, dnnl_s8, ss), "source");
+    check(!dnnl_memory_desc_init_by_tag(&wd, 2, wdim, dnnl_s8, dnnl_format_tag_any), "weights");
+    check(!dnnl_memory_desc_init_by_strides(&dd, 2, ddim, dnnl_s32, ds), "result");
+    check(!dnnl_matmul_desc_init(&op, &sd, &wd, NULL, &dd), "dnnl_matmul_desc_init");
+    check(!dnnl_primitive_desc_create(&pd, &op, NULL, b->engine, NULL), "dnnl_primitive_desc_create");
+    check(!dnnl_primitive_create(&b->prim[DNNL_GROUPS], pd), "dnnl_primitive_create");
+    const dnnl_memory_desc_t *want = dnnl_primitive_desc_query_md(pd, dnnl_query_weights_md, 0);
+    b->n_groups = k / GROUP;
+    b->xq = allocate((size_t)m * k);
+    b->x_scale = allocate((size_t)b->n_groups * m * sizeof *b->x_scale);
+    b->w_scale = allocate((size_t)b->n_groups * n * sizeof *b->w_scale);
+    b->sums = allocate((size_t)m * n * sizeof *b->sums);
+    for (int g = 0; g < b->n_groups; g++) {
+        for (int r = 0; r < m; r++)
+            b->x_scale[g * m + r] =
+                quantize(b->xq + (size_t)r * k + g * GROUP, b->x + (size_t)r * k + g * GROUP, GROUP);
+        for (int j = 0; j < n; j++)
+            b->w_scale[g * n + j] = quantize(wq + (size_t)j * GROUP, b->w + (size_t)j * k + g * GROUP, GROUP);
+        b->group_w[g] = pack(b, memory(b, GROUP, n, 1, GROUP, dnnl_s8, wq), want);
+    }
+    check(!dnnl_memory_create(&b->group_x, &sd, b->engine, b->xq), "dnnl_memory_create");
+    check(!dnnl_memory_create(&b->group_out, &dd, b->engine, b->sums), "dnnl_memory_create");
+    dnnl_primitive_desc_destroy(pd);
+    free(wq);
+}
+
+static void run_groups(bench *b) {
+    int m = b->n_rows, n = b->s->n_out;
+    for (int g = 0; g < b->n_groups; g++) {
+        check(!dnnl_memory_set_data_handle(b->group_x, b->xq + g * GROUP), "dnnl_memory_set_data_handle");
+        dnnl_exec_arg_t args[] = {
+            {DNNL_ARG_SRC, b->group_x}, {DNNL_ARG_WEIGHTS, b->group_w[g]}, {DNNL_ARG_DST, b->group_out}};
+        check(!dnnl_primitive_execute(b->prim[DNNL_GROUPS], b->stream, 3, args), names[DNNL_GROUPS]);
+        check(!dnnl_stream_wait(b->stream), names[DNNL_GROUPS]);
+        const float *ws = b->w_scale + (size_t)g * n;
+#pragma omp parallel for schedule(static)
+        for (int r = 0; r < m; r++) {
+            const int32_t *sum = b->sums + (size_t)r * n;
+            float *out = b->out + (size_t)r * n, xs = b->x_scale[g * m + r];
+            if (g == 0) memset(out, 0, (size_t)n * sizeof *out);
+            for (int j = 0; j < n; j++) out[j] += (float)sum[j] * ws[j] * xs;
+        }
+    }
+}
+
+static void free_groups(bench *b) {
+    for (int g = 0; g < b->n_groups; g++) dnnl_memory_destroy(b->group_w[g]);
+    dnnl_memory_destroy(b->group_x);
+    dnnl_memory_destroy(b->group_out);
+    free(b->xq);
+    free(b->x_scale);
+    free(b->w_scale);
+    free(b->sums);
 }
 
 static void run(bench *b, int c) {
@@ -180,6 +251,8 @@ static void run(bench *b, int c) {
     } else if (c == OURS_32) {
         a.w = b->w_exact;
         b->exact->ops->matmul(b->exact, &a);
+    } else if (c == DNNL_GROUPS) {
+        run_groups(b);
     } else if (c == BLAS_32) {
         cblas_sgemm(CblasRowMajor, CblasNoTrans, CblasTrans, b->n_rows, n, k, 1, b->x, k, b->w, k, 0, b->out, n);
     } else {
@@ -248,6 +321,7 @@ static void compare(bench *b, int rounds, double worst[N_CONTENDERS]) {
     check(!b->fast->ops->matrix_create(b->fast, w, b->s->n_out, b->s->n_in, &b->w_fast, NULL), "matrix_create");
     check(!b->exact->ops->matrix_create(b->exact, w, b->s->n_out, b->s->n_in, &b->w_exact, NULL), "matrix_create");
     prepare_dnnl_int8(b);
+    prepare_groups(b);
     prepare_dnnl(b, DNNL_32, dnnl_f32, x, w, NULL, 0);
     for (int c = 0; c < N_CONTENDERS; c++) {
         double e = error_of(b, c);
@@ -256,10 +330,10 @@ static void compare(bench *b, int rounds, double worst[N_CONTENDERS]) {
     }
     measure(b, rounds);
     for (int c = 0; c < N_CONTENDERS; c++) {
-        for (int i = 0; b->prim[c] && i < 3; i++) dnnl_memory_destroy(b->args[c][i].memory);
-        if (b->prim[c]) dnnl_primitive_destroy(b->prim[c]);
-        b->prim[c] = NULL;
+        for (int i = 0; i < 3; i++) dnnl_memory_destroy(b->args[c][i].memory);
+        dnnl_primitive_destroy(b->prim[c]);
     }
+    free_groups(b);
     b->fast->ops->matrix_free(b->fast, b->w_fast);
     b->exact->ops->matrix_free(b->exact, b->w_exact);
     free(x);

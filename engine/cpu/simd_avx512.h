@@ -52,16 +52,16 @@ VI v16 v_sub(v16 a, v16 b) {
 VI v16 v_mul(v16 a, v16 b) {
     return _mm512_mul_ps(a, b);
 }
+/* v with the lanes of `minus` negated, plus t, rounded once: the sums and differences of a butterfly. */
+VI v16 v_butterfly(v16 v, __mmask16 minus, v16 t) {
+    return _mm512_fmadd_ps(v, _mm512_mask_blend_ps(minus, v_set1(1.0f), v_set1(-1.0f)), t);
+}
 /* Lane i = sum over j of (-1)^popcount(i & j) times lane j: four rounds of sums and differences. */
 VI v16 v_hadamard(v16 v) {
-    v16 t = _mm512_permute_ps(v, 0xB1);
-    v = _mm512_mask_sub_ps(_mm512_add_ps(t, v), 0xAAAA, t, v);
-    t = _mm512_permute_ps(v, 0x4E);
-    v = _mm512_mask_sub_ps(_mm512_add_ps(t, v), 0xCCCC, t, v);
-    t = _mm512_shuffle_f32x4(v, v, 0xB1);
-    v = _mm512_mask_sub_ps(_mm512_add_ps(t, v), 0xF0F0, t, v);
-    t = _mm512_shuffle_f32x4(v, v, 0x4E);
-    return _mm512_mask_sub_ps(_mm512_add_ps(t, v), 0xFF00, t, v);
+    v = v_butterfly(v, 0xAAAA, _mm512_permute_ps(v, 0xB1));
+    v = v_butterfly(v, 0xCCCC, _mm512_permute_ps(v, 0x4E));
+    v = v_butterfly(v, 0xF0F0, _mm512_shuffle_f32x4(v, v, 0xB1));
+    return v_butterfly(v, 0xFF00, _mm512_shuffle_f32x4(v, v, 0x4E));
 }
 VI v16 v_div(v16 a, v16 b) {
     return _mm512_div_ps(a, b);
