@@ -53,14 +53,14 @@ def agrees(a, b, n):
 
 def accuracy_table():
     want = expected()
-    out = ["| task | policy | M | n | accuracy | partial | reference | agrees | peak slots | peak KV | decode tok/s |",
-           "|---|---|---|---|---|---|---|---|---|---|---|"]
+    out = ["| task | policy | M | n | accuracy | partial | reference | agrees | peak slots | peak KV |",
+           "|---|---|---|---|---|---|---|---|---|---|"]
     for c in cells("results/accuracy/cells.jsonl"):
         ref = want.get((base(c["task"]), c["policy"], c["budget"]))
         verdict = "" if ref is None else "yes" if agrees(c["accuracy"], ref, c["n"]) else "**no**"
         out.append(f"| {base(c['task'])} | {c['policy']} | {c['budget'] or '-'} | {c['n']} | {share(c['accuracy'])} ± "
                    f"{share(c['stderr'])} | {share(c['partial'])} | {'-' if ref is None else share(ref)} | {verdict} | "
-                   f"{c['peak_slots']:.0f} | {size(c['kv_bytes_peak'])} | {c['decode_tok_s']:.0f} |")
+                   f"{c['peak_slots']:.0f} | {size(c['kv_bytes_peak'])} |")
     return out
 
 
