@@ -24,3 +24,14 @@ run() {
     run --task needle --budget 256 --policy full,trimkv,window ${essays:+--haystack "$essays"}
     run --task path_traversal_0.5k --budget 512 --policy full,trimkv
 } >>"$out/cells.jsonl"
+
+python3 - "$out" <<'PY'
+import sqlite3, sys
+db = sqlite3.connect(sys.argv[1] + "/accuracy.sqlite")
+with open(sys.argv[1] + "/samples.tsv", "w") as f:
+    print("task", "policy", "budget", "item", "k", "n_tokens", "stop", "score", "logits_hash", sep="\t", file=f)
+    for row in db.execute("select t.name, p.name, r.budget, s.item, s.k, s.n_tokens, s.stop, s.score, s.logits_hash "
+                          "from sample s join run r on r.id = s.run_id join task t on t.id = r.task_id "
+                          "join policy p on p.id = r.policy_id order by 1, 2, 3, s.id"):
+        print(*row, sep="\t", file=f)
+PY
