@@ -38,17 +38,21 @@ static int by_size(const void *a, const void *b) {
     return x < y ? -1 : x > y;
 }
 
-/* Round numbers first, then ever finer ones, wherever there is room for a label. */
-static void bytes_tics(kv_panel *p) {
-    static const double digits[] = {1, 5, 2, 3, 7, 4, 6, 8, 9, 1.5, 1.2, 1.8, 2.5, 1.4, 1.6};
-    for (size_t k = 0; k < COUNT(digits); k++) {
-        for (double decade = pow(10, floor(log10(p->x_min))); decade <= p->x_max; decade *= 10) {
-            double x = decade * digits[k];
-            int fits = x >= p->x_min && x <= p->x_max && p->n_x_tics < (int)COUNT(p->x_tics);
-            for (int i = 0; i < p->n_x_tics; i++) fits &= pixel_gap(p, p->x_tics[i], x) >= TIC_GAP;
-            if (fits) p->x_tics[p->n_x_tics++] = x;
-        }
+/* A tic at digit x 10^n for every n, where it is in range and there is room for a label. */
+static void add_tics(kv_panel *p, double digit) {
+    for (double decade = pow(10, floor(log10(p->x_min))); decade <= p->x_max; decade *= 10) {
+        double x = decade * digit;
+        int fits = x >= p->x_min && x <= p->x_max && p->n_x_tics < (int)COUNT(p->x_tics);
+        for (int i = 0; i < p->n_x_tics; i++) fits &= pixel_gap(p, p->x_tics[i], x) >= TIC_GAP;
+        if (fits) p->x_tics[p->n_x_tics++] = x;
     }
+}
+
+/* Round numbers first, then ever finer ones. */
+static void bytes_tics(kv_panel *p) {
+    static const double digits[] = {1, 5, 2, 3, 7, 4, 6, 8, 9, 1.5, 1.2, 1.8, 2.5};
+    for (size_t k = 0; k < COUNT(digits); k++) add_tics(p, digits[k]);
+    for (int k = 10; k < 100 && p->n_x_tics < 4; k++) add_tics(p, k / 10.0);
     qsort(p->x_tics, (size_t)p->n_x_tics, sizeof *p->x_tics, by_size);
 }
 

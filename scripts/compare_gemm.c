@@ -8,9 +8,9 @@
  * added up in a loop of ours.
  *
  * Every result is checked against a double-precision product before anything is timed.  Contenders take turns, round
- * by round, so that a busy machine troubles all alike; shown are each one's best GFLOP/s and the median over rounds of
- * ours / theirs (above 1: ours is faster).  One thread is timed by its CPU time, which other processes hardly change;
- * more by the wall clock, which wants an idle machine.
+ * by round, so that a busy machine troubles all alike.  Shown are each one's best GFLOP/s, and how many times faster
+ * ours is: of the best times, and as the median over rounds.  One thread is timed by its CPU time, which other
+ * processes hardly change; more by the wall clock, which wants an idle machine.
  *
  * Build: cmake -DKV_COMPARE_GEMM=ON; run: compare_gemm [threads] [rounds] */
 #include "engine/backend.h"
@@ -290,6 +290,12 @@ static double median_ratio(const double *ours, const double *theirs, int n) {
     return r[n / 2];
 }
 
+static double least(const double *t, int n) {
+    double m = t[0];
+    for (int i = 1; i < n; i++) m = fmin(m, t[i]);
+    return m;
+}
+
 static void measure(bench *b, int rounds) {
     static double t[N_CONTENDERS][MAX_ROUNDS];
     const struct timespec rest = {0, 10 * 1000 * 1000};
@@ -305,9 +311,9 @@ static void measure(bench *b, int rounds) {
     }
     for (int c = 0; c < N_CONTENDERS; c++) {
         const double *ours = t[c < OURS_32 ? OURS_8 : OURS_32];
-        double ratio = median_ratio(ours, t[c], rounds), best = t[c][0];
-        for (int i = 1; i < rounds; i++) best = fmin(best, t[c][i]);
-        printf("%-8s %5d  %-12s %8.1f %8.3f\n", b->s->name, b->n_rows, names[c], 1e-9 * flop / best, ratio);
+        double theirs = least(t[c], rounds);
+        printf("%-8s %5d  %-13s %8.1f %9.3f %9.3f\n", b->s->name, b->n_rows, names[c], 1e-9 * flop / theirs,
+               theirs / least(ours, rounds), median_ratio(ours, t[c], rounds));
     }
     fflush(stdout);
 }
@@ -371,7 +377,7 @@ int main(int argc, char **argv) {
     check(!dnnl_engine_create(&b.engine, dnnl_cpu, 0), "dnnl_engine_create");
     check(!dnnl_stream_create(&b.stream, b.engine, dnnl_stream_default_flags), "dnnl_stream_create");
     print_machine(&b, threads, rounds);
-    printf("%-8s %5s  %-12s %8s %8s\n", "product", "rows", "contender", "GFLOP/s", "ours/it");
+    printf("%-8s %5s  %-13s %8s %9s %9s\n", "product", "rows", "contender", "GFLOP/s", "best", "median");
     for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
         for (size_t r = 0; r < sizeof row_counts / sizeof *row_counts; r++) {
             b.s = &shapes[s];
