@@ -260,6 +260,7 @@ typedef struct encoder {
 
 static int append(encoder *e, const int32_t *ids, size_t n, kv_error *err) {
     kv_ids *v = e->out;
+    if (!n) return KV_OK; /* v->ids may still be NULL */
     if (n > v->cap - v->n) {
         size_t cap = v->cap ? v->cap : 64;
         while (cap - v->n < n) cap *= 2;
