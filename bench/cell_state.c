@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/file.h"
+#include "bench/record.h"
 
 const char *kv_cell_status(int code) {
     switch (code) {
@@ -34,41 +34,6 @@ static const char *or_null(const char *s) {
     return s && s[0] ? s : NULL;
 }
 
-static int model_row(kv_sweep *s, const kv_cell_run *c, int64_t *id, kv_error *err) {
-    const kv_identity *m = &s->plan->models[s->plan->tasks[c->plan->task].model];
-    int gated = (c->plan->policy->policy->needs & KV_NEED_GATES) != 0; /* as in the cell key */
-    kv_model_row r = {
-        .path = m->model_path,
-        .sha256 = m->model_sha256,
-        .arch = m->arch,
-        .name = m->name,
-        .weights = s->engine ? kv_engine_info(s->engine)->weights : NULL,
-        .adapter = or_null(m->adapter_dir),
-        .adapter_sha256 = or_null(m->adapter_sha256),
-        .gates = gated ? or_null(m->gates_path) : NULL,
-        .gates_sha256 = gated ? or_null(m->gates_sha256) : NULL,
-        .tokenizer_sha256 = m->tokenizer_sha256,
-        .chat_template = kv_chat_name(m->chat),
-        .chat_hash = m->chat_hash,
-        .n_layers = m->shape.n_layers,
-        .dim = m->shape.dim,
-        .n_heads = m->shape.n_heads,
-        .n_kv_heads = m->shape.n_kv_heads,
-        .head_dim = m->shape.head_dim,
-        .n_ctx = m->n_ctx,
-    };
-    return kv_store_model(s->store, &r, id, err);
-}
-
-static int policy_row(kv_sweep *s, const kv_cell_run *c, int64_t *id, kv_error *err) {
-    const kv_policy_spec *spec = c->plan->policy;
-    const char *params = strchr(spec->canonical, ':');
-    char sha[65];
-    kv_sha256_bytes(spec->canonical, strlen(spec->canonical), sha);
-    kv_policy_row r = {spec->policy->name, params ? params + 1 : NULL, sha, spec->policy->title};
-    return kv_store_policy(s->store, &r, id, err);
-}
-
 static int task_row(kv_sweep *s, const kv_cell_run *c, int64_t *id, kv_error *err) {
     const kv_plan_task *t = &s->plan->tasks[c->plan->task];
     kv_task_row r = {.name = t->spec, .variant = or_null(t->variant)};
@@ -88,6 +53,7 @@ static int begin_row(kv_sweep *s, kv_cell_run *c, kv_error *err) {
     kv_run_row r = {
         .cell_key = p->key,
         .host_id = s->host_id,
+        .gpu_id = p->device == KV_CUDA ? s->gpu_id : 0,
         .build_id = s->build_id,
         .budget = p->budget,
         .buffer = p->buffer,
@@ -98,9 +64,9 @@ static int begin_row(kv_sweep *s, kv_cell_run *c, kv_error *err) {
         .prefill = prefill,
         .query = p->query_before ? "before" : "after",
         .numerics = p->numerics == KV_EXACT ? "exact" : "fast",
-        .backend = s->engine ? kv_engine_info(s->engine)->backend : "cpu",
-        .cache_type = p->numerics == KV_EXACT ? "f32" : "f16",
-        .score_path = "cpu",
+        .backend = s->engine ? kv_engine_info(s->engine)->backend : kv_place_name(p->device),
+        .cache_type = s->engine ? kv_engine_info(s->engine)->cache_type : NULL,
+        .score_path = c->setup.policy ? kv_engine_score_path(s->engine, &c->setup) : NULL,
         .temperature = sampling->temperature,
         .top_p = sampling->top_p,
         .min_p = sampling->min_p,
@@ -109,9 +75,12 @@ static int begin_row(kv_sweep *s, kv_cell_run *c, kv_error *err) {
         .argv = s->io->argv_text,
         .any_build = kv_opts_flag(s->o, KV_OPT_RESUME_ANY),
     };
+    const kv_identity *m = &s->plan->models[s->plan->tasks[p->task].model];
+    int gated = (p->policy->policy->needs & KV_NEED_GATES) != 0; /* as in the cell key */
     int rc;
-    if ((rc = model_row(s, c, &r.model_id, err)) || (rc = policy_row(s, c, &r.policy_id, err)) ||
-        (rc = task_row(s, c, &r.task_id, err)))
+    if ((rc = kv_record_model(s->store, m, gated, s->engine ? kv_engine_info(s->engine)->weights : NULL, &r.model_id,
+                              err)) ||
+        (rc = kv_record_policy(s->store, p->policy, &r.policy_id, err)) || (rc = task_row(s, c, &r.task_id, err)))
         return rc;
     return kv_store_begin_run(s->store, &r, &c->run_id, err);
 }
@@ -159,15 +128,20 @@ static int store_sums(kv_sweep *s, const kv_cell_run *c, kv_error *err) {
     const struct {
         const char *name;
         int64_t value;
-    } counters[] = {{"bytes_read", t->bytes_read},
-                    {"evictions", t->n_evictions},
-                    {"moved", t->n_moved},
-                    {"page_allocs", t->n_page_allocs},
-                    {"steps", t->n_steps}};
-    kv_memory_row m = {.weights = (int64_t)kv_engine_info(s->engine)->weight_bytes,
+    } counters[] = {{"bytes_read", t->bytes_read},         {"evictions", t->n_evictions}, {"moved", t->n_moved},
+                    {"page_allocs", t->n_page_allocs},     {"triggers", t->n_triggers},   {"launches", t->n_launches},
+                    {"decode_allocs", t->n_decode_allocs}, {"steps", t->n_steps}};
+    kv_memory held;
+    int rc = kv_engine_memory(s->engine, &held, err);
+    if (rc) return rc;
+    kv_memory_row m = {.weights = (int64_t)held.weights,
                        .kv = (int64_t)t->kv_bytes_peak,
+                       .workspace = (int64_t)held.workspace,
+                       .graphs = (int64_t)held.graphs,
+                       .device_free_before = (int64_t)s->free_before,
+                       .device_free_after = (int64_t)held.device_free,
                        .host_peak_rss = kv_host_peak_rss()};
-    int rc = kv_store_memory(s->store, c->run_id, &m, err);
+    rc = kv_store_memory(s->store, c->run_id, &m, err);
     for (size_t i = 0; i < sizeof counters / sizeof *counters && rc == KV_OK; i++)
         rc = kv_store_counter(s->store, c->run_id, counters[i].name, counters[i].value, err);
     return rc;

@@ -10,6 +10,7 @@
 #include "datasets/task.h"
 #ifdef KV_HAVE_CUDA
 #include "engine/cuda/device.h"
+#include "engine/cuda/telemetry.h"
 #endif
 #include "engine/file.h"
 #include "engine/gates.h"
@@ -48,25 +49,63 @@ static void check_host(doctor *d) {
 }
 
 #ifdef KV_HAVE_CUDA
-/* Runs use the CPU; the devices are shown with what a copy reaches, the ceiling of any speed figure. */
+/* What memory reaches: the ceiling of any speed figure. */
+static void check_bandwidth(doctor *d, int device, const char *name) {
+    enum { BYTES = 1 << 30, REPS = 10 };
+    kv_cuda_bandwidth b;
+    kv_error err = {0};
+    double promised = kv_cuda_datasheet_gb_s(name);
+    char share[64] = "";
+    if (kv_cuda_measure_bandwidth(device, BYTES, REPS, &b, &err)) {
+        say(d, WARN, "bandwidth", "%s", err.text);
+        return;
+    }
+    if (promised > 0)
+        snprintf(share, sizeof share, ", %.1f%% of the datasheet's %.0f", 100 * b.best_gb_s / promised, promised);
+    say(d, OK, "bandwidth", "device %d: copy %.0f GB/s, read %.0f GB/s%s", device, b.copy_gb_s, b.read_gb_s, share);
+}
+
+/* Read right after the measurement, so that clocks and throttling are those of a busy device. */
+static void check_telemetry(doctor *d, int device) {
+    kv_telemetry *t;
+    kv_telemetry_reading r;
+    kv_error err = {0};
+    char reasons[128];
+    if (kv_telemetry_open(device, &t, &err)) {
+        say(d, WARN, "telemetry", "%s: rows will carry no clocks", err.text);
+        return;
+    }
+    const kv_telemetry_info *info = kv_telemetry_info_of(t);
+    kv_telemetry_read(t, &r);
+    kv_telemetry_throttle_text(r.throttle, reasons, sizeof reasons);
+    int slowed = r.throttle > 0 && (r.throttle & KV_TELEMETRY_SLOWED) != 0;
+    say(d, slowed ? WARN : OK, "telemetry",
+        "device %d (%s): driver %s, ECC %s, SM %d MHz, memory %d MHz, %d C, %.0f of %.0f W, clocks held by: %s%s",
+        device, info->uuid_hash, info->driver,
+        info->ecc < 0   ? "unknown"
+        : info->ecc > 0 ? "on"
+                        : "off",
+        r.sm_mhz, r.mem_mhz, r.temperature_c, r.power_w, r.power_limit_w, reasons, slowed ? "; timings will vary" : "");
+    kv_telemetry_close(t);
+}
+
 static void check_cuda(doctor *d, const char *version) {
-    enum { COPY_BYTES = 1 << 30, REPS = 10 };
     kv_cuda_device v;
     kv_error err = {0};
-    double gb_s = 0;
     int n = 0;
     if (kv_cuda_device_count(&n, &err)) {
         say(d, WARN, "cuda", "built with CUDA %s; %s: runs use the CPU", version, err.text);
         return;
     }
     for (int i = 0; i < n; i++) {
-        int rc = kv_cuda_device_query(i, &v, &err);
-        if (rc == KV_OK) rc = kv_cuda_measure_copy(i, COPY_BYTES, REPS, &gb_s, &err);
-        if (rc)
+        if (kv_cuda_device_query(i, &v, &err)) {
             say(d, WARN, "cuda", "%s", err.text);
-        else
-            say(d, OK, "cuda", "device %d: %s, %.1f GiB (%.1f free), %d multiprocessors, sm_%d%d, copy %.0f GB/s", i,
-                v.name, (double)v.bytes / (1 << 30), (double)v.bytes_free / (1 << 30), v.n_sm, v.major, v.minor, gb_s);
+            continue;
+        }
+        say(d, OK, "cuda", "device %d: %s, %.1f GiB (%.1f free), %d multiprocessors, sm_%d%d", i, v.name,
+            (double)v.bytes / (1 << 30), (double)v.bytes_free / (1 << 30), v.n_sm, v.major, v.minor);
+        check_bandwidth(d, i, v.name);
+        check_telemetry(d, i);
     }
 }
 #else
@@ -125,7 +164,7 @@ static void check_model(doctor *d, const kv_opts *o, const kv_paths *p, kv_ident
     kv_error err = {0};
     char hex[65];
     int rc = kv_identity_resolve_model(o, 0, p, id, &err);
-    if (rc == KV_OK) rc = kv_sha256_file(id->model_path, hex, &err);
+    if (rc == KV_OK && id->is_default) rc = kv_sha256_file(id->model_path, hex, &err);
     if (rc == KV_OK && id->is_default && strcmp(hex, kv_default_model_sha256) != 0)
         rc = kv_fail(&err, KV_EFORMAT, "%.300s is damaged (sha256 %.12s...): run scripts/get_model.sh again",
                      id->model_path, hex);

@@ -292,9 +292,12 @@ static int generate(generation *g, const kv_axes *a, kv_error *err) {
 int kv_cmd_generate(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
     generation g = {.o = o, .io = io};
     kv_axes a = {0};
+    kv_identity model;
     int rc = check_options(o, err);
     if (rc == KV_OK) rc = kv_axes_read(o, &a, err);
     if (rc == KV_OK && !kv_opts_given(o, KV_OPT_TOKEN_IDS)) rc = read_text(o, &g.text, &g.question_at, err);
+    if (rc == KV_OK) rc = kv_identity_resolve_model(o, 0, p, &model, err);
+    if (rc == KV_OK) rc = kv_identity_needs_text(&model, "generate", err);
     if (rc == KV_OK) rc = kv_session_open(o, 0, p, a.numerics[0], (int)kv_opts_int(o, KV_OPT_THREADS), &g.session, err);
     int code = kv_exit_of(rc);
     if (rc == KV_OK && (rc = generate(&g, &a, err))) {

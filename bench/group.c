@@ -41,10 +41,17 @@ static int make_prefix(kv_sweep *s, size_t first, size_t last, int item, kv_setu
     return rc == KV_ENOMEM ? rc : KV_OK;
 }
 
+/* Bytes that prefixes and sequences can still take where the engine runs. */
+static size_t room_left(const kv_sweep *s) {
+    kv_memory m;
+    int on_gpu = s->engine && kv_engine_memory(s->engine, &m, NULL) == KV_OK && m.device_free > 0;
+    return on_gpu ? m.device_free : (size_t)s->host.ram_available;
+}
+
 /* Prefixes for as many items from sh->at on as one block may hold. */
 static int make_block(kv_sweep *s, size_t first, size_t last, int n_items, kv_setup *setups, kv_shared *sh,
                       kv_error *err) {
-    size_t bytes = 0, biggest = 0, hard = (size_t)s->host.ram_available / 3;
+    size_t bytes = 0, biggest = 0, hard = room_left(s) / 3;
     if (hard < SOFT_BYTES) hard = SOFT_BYTES;
     for (sh->n = 0; sh->at + sh->n < n_items;) {
         if (*s->io->cancel) return kv_fail(err, KV_ECANCEL, "interrupted");

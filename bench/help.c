@@ -31,9 +31,18 @@ static const command_help commands[KV_N_CMDS] = {
     [KV_CMD_SPEED] =
         {"speed", "measure prefill and decode speed",
          "  trimbench speed\n"
-         "  trimbench speed --policy full,trimkv --budget 256 --ctx 512..4096*2 --batch 1,16 --format json\n",
+         "  trimbench speed --policy full,trimkv --budget 256 --ctx 512..4096*2 --batch 1,16 --format json\n"
+         "  trimbench speed --model synth:qwen3-4b --policy full,snapkv,trimkv --budget 1024 --buffer 128 \\\n"
+         "                --ctx 16378,32786 --batch 4,8 --max-new 1024\n"
+         "  trimbench speed --model synth:qwen3-4b --ctx 32768 --batch max --profile\n"
+         "  trimbench speed --model synth:qwen3-14b --ctx 131072 --batch 8 --dry-run\n",
          "The prompt is ctx seeded random tokens, the end-of-text token is ignored and exactly max-new\n"
-         "tokens are generated, so that every cell does the same work.\n"
+         "tokens are generated, so that every cell does the same work. It is prefilled once per policy for\n"
+         "the time that takes, and once more for all cells of its context, whose sequences fork it; it\n"
+         "stays in memory beside them. Cells of one context and batch run in turn, after a warm-up.\n"
+         "Bytes per step are all weights and the live keys and values, counted by the engine; copy_share\n"
+         "is their rate beside the best that a copy or read of 1 GiB reached in the same process.\n"
+         "Every repetition is recorded in --db (results/queries/speed.sql lists them).\n"
          "Exit: 0 all cells done, 1 a cell failed, 2 bad usage, 3 cannot start, 130 interrupted.\n"},
     [KV_CMD_LIST] = {"list", "show policies, tasks and models", "  trimbench list\n", ""},
     [KV_CMD_DOCTOR] = {"doctor", "is this machine fit?", "  trimbench doctor\n",
@@ -42,6 +51,14 @@ static const command_help commands[KV_N_CMDS] = {
                      "  trimbench plot --db results/trimbench.sqlite\n"
                      "  trimbench plot --db sweep.sqlite --task countdown_0.5k --query before --out plots\n",
                      ""},
+    [KV_CMD_PAPER] =
+        {"paper", "measure a published table and print both side by side",
+         "  trimbench paper\n"
+         "  trimbench paper trimkv-table5\n"
+         "  trimbench paper trimkv-table5 --dry-run\n"
+         "  trimbench paper trimkv-table5 --reps 5 --db h200.sqlite --format json\n",
+         "Published values come from results/paper/paper-numbers.tsv. Speed tables need a GPU.\n"
+         "Exit: 0 measured, 1 a cell failed, 2 no such table, 3 cannot start (no GPU), 130 interrupted.\n"},
 };
 
 const char *kv_help_command(kv_cmd_id cmd) {

@@ -9,6 +9,8 @@
 #include "engine/file.h"
 #include "engine/gguf.h"
 
+static const char synth_prefix[] = "synth:";
+
 /* "none" = no file; a given path, else the default one when the default model is used. */
 static int pick(const char *what, const char *given, const char *fallback, char *out, kv_error *err) {
     const char *from = given ? given : fallback;
@@ -26,8 +28,11 @@ int kv_identity_resolve_model(const kv_opts *o, size_t i, const kv_paths *p, kv_
     const char *model = i < kv_opts_n(o, KV_OPT_MODEL) ? o->v[KV_OPT_MODEL].texts[i] : NULL;
     memset(id, 0, sizeof *id);
     id->is_default = model == NULL;
+    id->seed = (uint64_t)kv_opts_int(o, KV_OPT_SEED);
     if (snprintf(id->model_path, KV_PATH_MAX, "%s", model ? model : p->model) >= KV_PATH_MAX)
         return kv_fail(err, KV_ELIMIT, "--model: the path is too long");
+    if (strncmp(id->model_path, synth_prefix, strlen(synth_prefix)) == 0)
+        return kv_synth_get(id->model_path + strlen(synth_prefix), &id->synth, err);
     if (kv_path_exists(id->model_path)) return KV_OK;
     if (model) return kv_fail(err, KV_ENOTFOUND, "--model: %.400s does not exist", model);
     return kv_fail(err, KV_ENOTFOUND,
@@ -40,6 +45,10 @@ int kv_identity_resolve(const kv_opts *o, size_t i, const kv_paths *p, kv_identi
     if (rc) return rc;
     const char *adapter = id->is_default ? p->adapter : NULL, *gates = id->is_default ? p->gates : NULL;
     if ((rc = pick("adapter", kv_opts_text(o, KV_OPT_ADAPTER), adapter, id->adapter_dir, err))) return rc;
+    if (id->synth && id->adapter_dir[0])
+        return kv_fail(err, KV_EARG, "--adapter does not go with --model %.80s: random weights have no adapter",
+                       id->model_path);
+    id->synth_gates = id->synth && !kv_opts_given(o, KV_OPT_GATES);
     return pick("gates", kv_opts_text(o, KV_OPT_GATES), gates, id->gates_path, err);
 }
 
@@ -157,8 +166,26 @@ static int read_tokenizer(const kv_gguf *g, kv_identity *id, kv_error *err) {
     return KV_OK;
 }
 
+static int hash_gates(kv_identity *id, kv_error *err) {
+    if (!id->gates_path[0]) return KV_OK;
+    return hash_pair(id->gates_path, "config.json", "trimkv_weights.safetensors", id->gates_sha256, err);
+}
+
+static int load_synth(kv_identity *id, kv_error *err) {
+    const kv_synth_shape *s = id->synth;
+    snprintf(id->model_sha256, sizeof id->model_sha256, "synth:%.24s:%llu", s->name, (unsigned long long)id->seed);
+    if (id->synth_gates) snprintf(id->gates_sha256, sizeof id->gates_sha256, "%.58s:gates", id->model_sha256);
+    snprintf(id->arch, sizeof id->arch, "%s", s->arch);
+    snprintf(id->name, sizeof id->name, "%.95s", id->model_path);
+    id->shape = s->shape;
+    id->n_ctx = s->n_ctx;
+    id->chat = kv_chat_find("none");
+    return hash_gates(id, err);
+}
+
 int kv_identity_load(kv_identity *id, kv_error *err) {
     kv_gguf *g = NULL;
+    if (id->synth) return load_synth(id, err);
     int rc = kv_gguf_open(id->model_path, &g, err);
     if (rc) return rc;
     if ((rc = read_shape(g, id, err)) || (rc = read_tokenizer(g, id, err)) ||
@@ -167,8 +194,7 @@ int kv_identity_load(kv_identity *id, kv_error *err) {
         goto done;
     if (id->adapter_dir[0])
         rc = hash_pair(id->adapter_dir, "adapter_config.json", "adapter_model.safetensors", id->adapter_sha256, err);
-    if (rc == KV_OK && id->gates_path[0])
-        rc = hash_pair(id->gates_path, "config.json", "trimkv_weights.safetensors", id->gates_sha256, err);
+    if (rc == KV_OK) rc = hash_gates(id, err);
 done:
     kv_gguf_close(g);
     return rc;
@@ -180,6 +206,24 @@ int kv_identity_load_tokenizer(kv_identity *id, kv_error *err) {
     if (rc == KV_OK) rc = read_tokenizer(g, id, err);
     kv_gguf_close(g);
     return rc;
+}
+
+int kv_identity_needs_text(const kv_identity *id, const char *command, kv_error *err) {
+    if (!id->synth) return KV_OK;
+    return kv_fail(err, KV_EARG,
+                   "--model %.80s: random weights have no tokenizer, so `%s` has nothing to read or write; "
+                   "trimbench speed measures them",
+                   id->model_path, command);
+}
+
+void kv_identity_open_gates(const kv_identity *id, const kv_shape *shape, kv_gate_file **out, kv_error *why) {
+    int rc = KV_OK;
+    *out = NULL;
+    if (id->gates_path[0])
+        rc = kv_gates_open(id->gates_path, shape, out, why);
+    else if (id->synth_gates)
+        rc = kv_gates_synth(shape, id->synth->n_gate_hidden, id->seed, out, why);
+    if (rc) *out = NULL;
 }
 
 void kv_identity_free(kv_identity *id) {

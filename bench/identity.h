@@ -1,16 +1,22 @@
 /* identity.h - what makes a model the model it is: hashes of its files, its shape, its tokenizer and chat template.
  *
- * All of it is known without loading weights, so that a finished sweep is recognised in a moment. */
+ * All of it is known without loading weights, so that a finished sweep is recognised in a moment.  A synthetic model
+ * has no file: its name and seed stand in place of hashes, and it has no tokenizer. */
 #ifndef KV_IDENTITY_H
 #define KV_IDENTITY_H
 
 #include "bench/options.h"
 #include "bench/paths.h"
 #include "engine/chat.h"
+#include "engine/gates.h"
+#include "engine/synth.h"
 #include "engine/tokenizer.h"
 
 typedef struct kv_identity {
-    char model_path[KV_PATH_MAX];
+    char model_path[KV_PATH_MAX];                                /* or "synth:NAME" */
+    const kv_synth_shape *synth;                                 /* of a synthetic model, else NULL */
+    uint64_t seed;                                               /* of its weights and gates */
+    int synth_gates;                                             /* 1: random gates, because none were given */
     char adapter_dir[KV_PATH_MAX], gates_path[KV_PATH_MAX];      /* "" = none */
     int is_default;                                              /* --model was not given */
     char model_sha256[65], adapter_sha256[65], gates_sha256[65]; /* adapter, gates: "" = none */
@@ -23,7 +29,7 @@ typedef struct kv_identity {
     int n_ctx;
 } kv_identity;
 
-/* Resolves --model (entry i of the list) against the default; checks that the file exists. */
+/* Resolves --model (entry i of the list) against the default; checks that the file, or the synthetic model, exists. */
 int kv_identity_resolve_model(const kv_opts *o, size_t i, const kv_paths *p, kv_identity *id, kv_error *err);
 /* The same with --adapter and --gates. */
 int kv_identity_resolve(const kv_opts *o, size_t i, const kv_paths *p, kv_identity *id, kv_error *err);
@@ -33,6 +39,12 @@ int kv_identity_load(kv_identity *id, kv_error *err);
 /* The same without hashes and without a shape check: tokenizer and chat template only. */
 int kv_identity_load_tokenizer(kv_identity *id, kv_error *err);
 void kv_identity_free(kv_identity *id);
+
+/* KV_EARG for a synthetic model, which can neither read nor write text; `command` is named in the message. */
+int kv_identity_needs_text(const kv_identity *id, const char *command, kv_error *err);
+
+/* The gates that go with the model: *out is NULL when it has none, or when they cannot be read (*why says so). */
+void kv_identity_open_gates(const kv_identity *id, const kv_shape *shape, kv_gate_file **out, kv_error *why);
 
 /* The path to hand to kv_engine_open: NULL when there is no adapter. */
 const char *kv_identity_adapter(const kv_identity *id);

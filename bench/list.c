@@ -6,6 +6,7 @@
 
 #include "bench/command.h"
 #include "datasets/task.h"
+#include "engine/synth.h"
 #include "policies/registry.h"
 
 /* Copies word i of "a|b|c". */
@@ -70,11 +71,26 @@ static void list_models(FILE *f, const kv_paths *p) {
     if (!found) fprintf(f, "  none in %s: run scripts/get_model.sh, or give --model FILE.gguf\n", dir);
 }
 
+static void list_synth(FILE *f) {
+    int n;
+    const kv_synth_shape *s = kv_synth_all(&n);
+    fprintf(f, "\nsynthetic models for speed and memory (--model synth:NAME; random weights of a published shape)\n");
+    for (int i = 0; i < n; i++, s++) {
+        const kv_shape *m = &s->shape;
+        fprintf(
+            f,
+            "  synth:%-13s %8.1f M parameters, %d layers, width %d, %d heads over %d KV heads of %d, context %d%s%s\n",
+            s->name, (double)kv_synth_params(s) / 1e6, m->n_layers, m->dim, m->n_heads, m->n_kv_heads, m->head_dim,
+            s->n_ctx, s->source ? ", shape of " : "", s->source ? s->source : "");
+    }
+}
+
 int kv_cmd_list(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
     (void)o;
     list_policies(io->out);
     fprintf(io->out, "\ntasks (--task name:key=value)\n");
     int rc = kv_task_list(p->datasets, list_task, io->out, err);
     list_models(io->out, p);
+    list_synth(io->out);
     return kv_exit_of(rc);
 }

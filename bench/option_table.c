@@ -7,19 +7,21 @@
 #define SPEED (1u << KV_CMD_SPEED)
 #define DOCTOR (1u << KV_CMD_DOCTOR)
 #define PLOT (1u << KV_CMD_PLOT)
+#define PAPER (1u << KV_CMD_PAPER)
 #define ENGINE (RUN | GENERATE | SPEED)
 
-enum { MAX_SLOTS = 1 << 24, MAX_TOKEN_ID = 1 << 30 };
+enum { MAX_SLOTS = 1 << 24, MAX_TOKEN_ID = 1 << 30, MAX_BATCH = 1024 };
 #define MAX_SEED 9007199254740992.0
 
 /* clang-format off */
 static const kv_opt_def table[KV_N_OPTS] = {
     [KV_OPT_MODEL] = {"model", "FILE", KV_TYPE_TEXT, ENGINE | TOKENIZE | DOCTOR, RUN | SPEED, 0, 0, NULL, NULL,
-        "GGUF file; without it the default model with its adapter and gates"},
+        "GGUF file, or synth:NAME (a published shape with random weights, speed only); without it the default model "
+        "with its adapter and gates"},
     [KV_OPT_ADAPTER] = {"adapter", "DIR", KV_TYPE_TEXT, ENGINE, 0, 0, 0, NULL, NULL,
         "PEFT LoRA folder merged at load, or none; default: that of the default model"},
-    [KV_OPT_GATES] = {"gates", "PATH", KV_TYPE_TEXT, ENGINE, 0, 0, 0, NULL, NULL,
-        "TRIM-KV retention gates (folder or file), or none; default: those of the default model"},
+    [KV_OPT_GATES] = {"gates", "PATH", KV_TYPE_TEXT, ENGINE | PAPER, 0, 0, 0, NULL, NULL,
+        "TRIM-KV retention gates (folder or file), or none; default: those of the default model, random for synth:"},
     [KV_OPT_TASK] = {"task", "NAME", KV_TYPE_TEXT, RUN, RUN, 0, 0, NULL, "countdown_0.5k",
         "tasks, as name or name:key=value (see trimbench list)"},
     [KV_OPT_VARIANT] = {"prompt-variant", "NAME", KV_TYPE_TEXT, RUN, RUN, 0, 0, NULL, NULL,
@@ -39,13 +41,14 @@ static const kv_opt_def table[KV_N_OPTS] = {
     [KV_OPT_QUERY] = {"query", "ORDER", KV_TYPE_TEXT, RUN | GENERATE, RUN, 0, 0, "after|before", "after",
         "after: the context is reduced before the question is seen; before: all one prompt"},
     [KV_OPT_NUMERICS] = {"numerics", "KIND", KV_TYPE_TEXT, ENGINE, RUN | SPEED, 0, 0, "exact|fast", "fast",
-        "exact (fp32) or fast (8-bit activations, packed weights)"},
+        "exact (fp32) or fast (8-bit activations and packed weights on the CPU, bf16 on CUDA)"},
     [KV_OPT_MAX_NEW] = {"max-new", "N", KV_TYPE_INT, RUN, RUN, 0, MAX_SLOTS, NULL, "0",
         "most tokens generated per item; 0 = what the task says"},
     [KV_OPT_MAX_NEW_TOKENS] = {"max-new", "N", KV_TYPE_INT, GENERATE | SPEED, SPEED, 1, MAX_SLOTS, NULL, "128",
-        "tokens to generate; an answer may end earlier, a speed measurement never does"},
-    [KV_OPT_SEED] = {"seed", "N", KV_TYPE_INT, ENGINE, RUN, 0, MAX_SEED, NULL, "0",
-        "seed of task generators, random policies and sampling"},
+        "tokens to generate; an answer may end earlier, a speed measurement never does (there unset: at least ten "
+        "whole cycles of the largest B)"},
+    [KV_OPT_SEED] = {"seed", "N", KV_TYPE_INT, ENGINE | PAPER, RUN, 0, MAX_SEED, NULL, "0",
+        "seed of task generators, random policies, random prompts and weights, and sampling"},
     [KV_OPT_TEMPERATURE] = {"temperature", "X", KV_TYPE_REAL, RUN | GENERATE, 0, 0, 100, NULL, "0",
         "sampling temperature; 0 = greedy"},
     [KV_OPT_TOP_P] = {"top-p", "X", KV_TYPE_REAL, RUN | GENERATE, 0, 1e-6, 1, NULL, "1",
@@ -58,19 +61,30 @@ static const kv_opt_def table[KV_N_OPTS] = {
         "answers sampled per item (avg@K)"},
     [KV_OPT_LIMIT] = {"limit", "N", KV_TYPE_INT, RUN, 0, 0, MAX_TOKEN_ID, NULL, "0",
         "only the first N items of each task; 0 = all; raising it extends finished cells"},
-    [KV_OPT_BATCH] = {"batch", "N", KV_TYPE_INT, RUN, 0, 1, 64, NULL, "16",
+    [KV_OPT_BATCH] = {"batch", "N", KV_TYPE_INT, RUN, 0, 1, MAX_BATCH, NULL, "16",
         "sequences decoded together (changes speed, never results)"},
-    [KV_OPT_BATCHES] = {"batch", "N", KV_TYPE_INT, SPEED, SPEED, 1, 64, NULL, "1,16",
-        "sequences decoded together"},
+    [KV_OPT_BATCHES] = {"batch", "N", KV_TYPE_INT, SPEED, SPEED, 1, MAX_BATCH, "max", "1,16",
+        "sequences decoded together; max: as many as a GPU's memory holds, found by trying"},
     [KV_OPT_CTX] = {"ctx", "N", KV_TYPE_INT, SPEED, SPEED, 1, MAX_SLOTS, NULL, "512",
         "prompt tokens before the first timed step"},
-    [KV_OPT_REPS] = {"reps", "N", KV_TYPE_INT, SPEED, 0, 1, 1000, NULL, "3",
-        "repetitions; the median and the range are shown"},
+    [KV_OPT_REPS] = {"reps", "N", KV_TYPE_INT, SPEED | PAPER, 0, 1, 1000, NULL, "3",
+        "repetitions of the decoding; the median and the range are shown, all are recorded"},
     [KV_OPT_THREADS] = {"threads", "N", KV_TYPE_INT, ENGINE, SPEED, 0, 1024, NULL, "0",
         "CPU threads; 0 = all cores"},
-    [KV_OPT_DB] = {"db", "FILE", KV_TYPE_TEXT, RUN | PLOT | DOCTOR, 0, 0, 0, NULL, NULL,
+    [KV_OPT_BACKEND] = {"backend", "KIND", KV_TYPE_TEXT, ENGINE | PAPER, 0, 0, 0, "auto|cpu|cuda", "auto",
+        "where the model runs; auto: a GPU when there is one that can run it, else the CPU"},
+    [KV_OPT_DEVICE] = {"device", "N", KV_TYPE_INT, ENGINE | PAPER, 0, 0, 255, NULL, "0",
+        "which GPU"},
+    [KV_OPT_WARMUP] = {"warmup", "N", KV_TYPE_INT, SPEED | PAPER, 0, 0, 100, NULL, NULL,
+        "most unrecorded repetitions of a cell; they end when two in a row differ by less than 2% (default 5 on a "
+        "GPU, 1 on the CPU)"},
+    [KV_OPT_PREFILL_REPS] = {"prefill-reps", "N", KV_TYPE_INT, SPEED | PAPER, 0, 0, 1000, NULL, "1",
+        "timed prefills per policy and context (--prefill full); 0 = not measured"},
+    [KV_OPT_PROFILE] = {"profile", NULL, KV_TYPE_FLAG, SPEED | PAPER, 0, 0, 0, NULL, NULL,
+        "one more repetition, kernel by kernel: calls, time and bandwidth of each (GPU only)"},
+    [KV_OPT_DB] = {"db", "FILE", KV_TYPE_TEXT, RUN | SPEED | PAPER | PLOT | DOCTOR, 0, 0, 0, NULL, NULL,
         "SQLite file of results; default: results/trimbench.sqlite in the project"},
-    [KV_OPT_FORMAT] = {"format", "KIND", KV_TYPE_TEXT, RUN | SPEED, 0, 0, 0, "table|json|csv", "table",
+    [KV_OPT_FORMAT] = {"format", "KIND", KV_TYPE_TEXT, RUN | SPEED | PAPER, 0, 0, 0, "table|json|csv", "table",
         "how rows are printed on stdout"},
     [KV_OPT_TIMEOUT] = {"timeout", "SECONDS", KV_TYPE_REAL, RUN, 0, 0, 1e9, NULL, "0",
         "longest time of one cell, recorded as timeout; 0 = none"},
@@ -78,9 +92,9 @@ static const kv_opt_def table[KV_N_OPTS] = {
         "count samples of other builds as done"},
     [KV_OPT_NO_SHARE] = {"no-share", NULL, KV_TYPE_FLAG, RUN, 0, 0, 0, NULL, NULL,
         "prefill every cell on its own (same tokens, slower)"},
-    [KV_OPT_DRY_RUN] = {"dry-run", NULL, KV_TYPE_FLAG, RUN, 0, 0, 0, NULL, NULL,
+    [KV_OPT_DRY_RUN] = {"dry-run", NULL, KV_TYPE_FLAG, RUN | SPEED | PAPER, 0, 0, 0, NULL, NULL,
         "show the cells, their predicted cache bytes and what would not fit; run nothing"},
-    [KV_OPT_QUIET] = {"quiet", NULL, KV_TYPE_FLAG, RUN | SPEED, 0, 0, 0, NULL, NULL,
+    [KV_OPT_QUIET] = {"quiet", NULL, KV_TYPE_FLAG, RUN | SPEED | PAPER, 0, 0, 0, NULL, NULL,
         "no progress on stderr"},
     [KV_OPT_PROMPT] = {"prompt", "TEXT", KV_TYPE_TEXT, GENERATE, 0, 0, 0, NULL, NULL,
         "the user turn"},
@@ -122,6 +136,10 @@ static const kv_opt_def table[KV_N_OPTS] = {
         "only these prefill modes"},
     [KV_OPT_FILTER_QUERY] = {"query", "ORDER", KV_TYPE_TEXT, PLOT, PLOT, 0, 0, "after|before", NULL,
         "only this question order"},
+    [KV_OPT_PAPER_NAME] = {"name", "NAME", KV_TYPE_TEXT, PAPER, 0, 0, 0, NULL, NULL,
+        "the table; may stand without --name; without it the tables are listed", 1},
+    [KV_OPT_PAPER_MODEL] = {"model", "FILE", KV_TYPE_TEXT, PAPER, 0, 0, 0, NULL, NULL,
+        "GGUF file or synth:NAME; default: the table's own shape with random weights"},
 };
 /* clang-format on */
 

@@ -61,10 +61,38 @@ static int set_texts(const kv_opt_def *d, int list, const char *text, kv_opt_val
     return KV_OK;
 }
 
+/* One entry of a list: a word that stands for 0, or whole numbers. */
+static int set_word_or_ints(const kv_opt_def *d, const char *text, kv_opt_value *v, kv_error *err) {
+    int64_t zero = 0, *some = &zero;
+    size_t n = 1;
+    int rc = is_choice(d->choices, text) ? KV_OK : kv_list_ints(text, (int64_t)d->min, (int64_t)d->max, &some, &n, err);
+    int64_t *all = rc == KV_OK ? realloc(v->ints, (v->n + n) * sizeof *all) : NULL;
+    if (rc == KV_OK && !all) rc = kv_fail(err, KV_ENOMEM, "out of memory");
+    if (all) v->ints = all;
+    for (size_t i = 0, k; rc == KV_OK && i < n; i++) {
+        for (k = 0; k < v->n && all[k] != some[i]; k++) {
+        }
+        if (k == v->n) all[v->n++] = some[i];
+    }
+    if (some != &zero) free(some);
+    return rc;
+}
+
+static int set_words_and_ints(const kv_opt_def *d, const char *text, kv_opt_value *v, kv_error *err) {
+    char **texts = NULL;
+    size_t n = 0;
+    int rc = kv_list_texts(text, &texts, &n, err);
+    for (size_t i = 0; i < n && rc == KV_OK; i++) rc = set_word_or_ints(d, texts[i], v, err);
+    for (size_t i = 0; i < n; i++) free(texts[i]);
+    free(texts);
+    return rc;
+}
+
 static int set_ints(const kv_opt_def *d, int list, const char *text, kv_opt_value *v, kv_error *err) {
     kv_error why = {0};
-    int rc = d->type == KV_TYPE_IDS ? kv_list_ids(text, (int64_t)d->max, &v->ints, &v->n, &why)
-                                    : kv_list_ints(text, (int64_t)d->min, (int64_t)d->max, &v->ints, &v->n, &why);
+    int rc = d->choices               ? set_words_and_ints(d, text, v, &why)
+             : d->type == KV_TYPE_IDS ? kv_list_ids(text, (int64_t)d->max, &v->ints, &v->n, &why)
+                                      : kv_list_ints(text, (int64_t)d->min, (int64_t)d->max, &v->ints, &v->n, &why);
     if (rc) return kv_fail(err, rc, "--%s '%s': %s (%s)", d->name, text, why.text, d->help);
     if (!list && v->n > 1) return kv_fail(err, KV_EARG, "--%s '%s': takes one value here, not a list", d->name, text);
     return KV_OK;
@@ -98,12 +126,30 @@ static int set(const kv_opt_def *d, kv_cmd_id cmd, const char *text, kv_opt_valu
     return KV_OK;
 }
 
+static int store(kv_cmd_id cmd, int id, const char *value, kv_opts *o, kv_error *err) {
+    const kv_opt_def *d = &kv_opt_table()[id];
+    if (o->v[id].given)
+        return kv_fail(err, KV_EARG, "--%s is there twice%s", d->name,
+                       (d->lists >> cmd) & 1 ? ": separate values by commas" : "");
+    o->v[id].given = 1;
+    return set(d, cmd, value, &o->v[id], err);
+}
+
+/* An argument without a name. */
+static int parse_bare(kv_cmd_id cmd, const char *arg, kv_opts *o, kv_error *err) {
+    const kv_opt_def *t = kv_opt_table();
+    for (int i = 0; i < KV_N_OPTS; i++)
+        if (t[i].positional && belongs(&t[i], cmd) && !o->v[i].given && arg[0] != '-')
+            return store(cmd, i, arg, o, err);
+    return kv_fail(err, KV_EARG, "unexpected argument '%s': options start with --", arg);
+}
+
 /* One argument, and its value when that is the next one; *used = how many were consumed. */
 static int parse_one(kv_cmd_id cmd, int argc, char *const *argv, kv_opts *o, int *used, kv_error *err) {
     char name[64];
     const char *arg = argv[0], *value = strchr(arg, '=');
-    if (strncmp(arg, "--", 2) != 0 || !arg[2])
-        return kv_fail(err, KV_EARG, "unexpected argument '%s': options start with --", arg);
+    *used = 1;
+    if (strncmp(arg, "--", 2) != 0 || !arg[2]) return parse_bare(cmd, arg, o, err);
     size_t len = value ? (size_t)(value - arg) - 2 : strlen(arg) - 2;
     if (len >= sizeof name) return kv_fail(err, KV_EARG, "unknown option %.60s...", arg);
     memcpy(name, arg + 2, len);
@@ -111,22 +157,16 @@ static int parse_one(kv_cmd_id cmd, int argc, char *const *argv, kv_opts *o, int
 
     int id = find(name, cmd);
     if (id < 0) return unknown(name, cmd, err);
-    const kv_opt_def *d = &kv_opt_table()[id];
-    if (o->v[id].given)
-        return kv_fail(err, KV_EARG, "--%s is there twice%s", name,
-                       (d->lists >> cmd) & 1 ? ": separate values by commas" : "");
-    *used = 1;
-    if (d->type == KV_TYPE_FLAG) {
+    if (kv_opt_table()[id].type == KV_TYPE_FLAG) {
         if (value) return kv_fail(err, KV_EARG, "--%s takes no value", name);
     } else if (value) {
         value++;
-    } else {
-        if (argc < 2) return kv_fail(err, KV_EARG, "--%s needs a value: %s", name, d->arg);
+    } else if (!o->v[id].given) {
+        if (argc < 2) return kv_fail(err, KV_EARG, "--%s needs a value: %s", name, kv_opt_table()[id].arg);
         value = argv[1];
         *used = 2;
     }
-    o->v[id].given = 1;
-    return set(d, cmd, value, &o->v[id], err);
+    return store(cmd, id, value, o, err);
 }
 
 int kv_opts_parse(kv_cmd_id cmd, int argc, char *const *argv, kv_opts *o, kv_error *err) {

@@ -19,6 +19,7 @@ typedef enum kv_cmd_id {
     KV_CMD_LIST,
     KV_CMD_DOCTOR,
     KV_CMD_PLOT,
+    KV_CMD_PAPER,
     KV_N_CMDS
 } kv_cmd_id;
 
@@ -50,6 +51,11 @@ typedef enum kv_opt_id {
     KV_OPT_CTX,
     KV_OPT_REPS,
     KV_OPT_THREADS,
+    KV_OPT_BACKEND,
+    KV_OPT_DEVICE,
+    KV_OPT_WARMUP,
+    KV_OPT_PREFILL_REPS,
+    KV_OPT_PROFILE,
     KV_OPT_DB,
     KV_OPT_FORMAT,
     KV_OPT_TIMEOUT,
@@ -77,6 +83,8 @@ typedef enum kv_opt_id {
     KV_OPT_FILTER_VARIANT,
     KV_OPT_FILTER_PREFILL,
     KV_OPT_FILTER_QUERY,
+    KV_OPT_PAPER_NAME,
+    KV_OPT_PAPER_MODEL,
     KV_N_OPTS
 } kv_opt_id;
 
@@ -89,9 +97,10 @@ typedef struct kv_opt_def {
     unsigned commands;   /* 1 << kv_cmd_id each */
     unsigned lists;      /* the commands in which a list is allowed */
     double min, max;     /* of numbers */
-    const char *choices; /* "a|b": the words allowed, or NULL */
+    const char *choices; /* "a|b": the words allowed, or NULL; of a whole number: words allowed besides, read as 0 */
     const char *def;     /* the default as it would be typed, NULL = unset */
     const char *help;
+    int positional; /* may be given without its name, once */
 } kv_opt_def;
 
 typedef struct kv_opt_value {

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/place.h"
+
 enum { MAX_CELLS = 20000 };
 
 int kv_plan_same_group(const kv_plan_cell *a, const kv_plan_cell *b) {
@@ -61,6 +63,7 @@ static int load_models(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_e
     if (!p->models) return kv_fail(err, KV_ENOMEM, "out of memory");
     for (size_t i = 0; i < n; i++) {
         int rc = kv_identity_resolve(o, i, paths, &p->models[i], err);
+        if (rc == KV_OK) rc = kv_identity_needs_text(&p->models[i], "run", err);
         if (rc == KV_OK) rc = kv_identity_load(&p->models[i], err);
         p->n_models = i + 1;
         if (rc) return rc;
@@ -194,7 +197,7 @@ static void set_key(const kv_plan *p, kv_plan_cell *c) {
         .min_p = p->sampling.min_p,
         .top_k = p->sampling.top_k,
         .seed = t->seed,
-        .backend = "cpu",
+        .backend = kv_place_name(c->device),
         .numerics = c->numerics == KV_EXACT ? "exact" : "fast",
     };
     kv_cell_key(&id, c->key);
@@ -226,6 +229,7 @@ int kv_plan_build(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_error 
     for (size_t i = 0; i < p->n_cells; i++) {
         kv_plan_cell *c = &p->cells[i];
         const kv_plan_task *t = &p->tasks[c->task];
+        if ((rc = kv_place_choose(o, &p->models[t->model].shape, &c->device, err))) return rc;
         if (c->max_new == 0 && t->items) c->max_new = kv_items_info(t->items)->max_new;
         set_key(p, c);
     }

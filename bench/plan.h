@@ -63,6 +63,7 @@ typedef struct kv_plan_cell {
     int budget, buffer; /* 0 when the policy never evicts */
     int chunk, query_before, max_new;
     kv_numerics numerics;
+    kv_device_kind device;
     char key[65];
 } kv_plan_cell;
 
@@ -77,7 +78,8 @@ typedef struct kv_plan {
     kv_sampling sampling;         /* without seed */
 } kv_plan;
 
-/* Every cell of the axes over n_models * tasks_per_model tasks, model first; max_new still as typed, no keys.
+/* Every cell of the axes over n_models * tasks_per_model tasks, model first; max_new still as typed, no keys, device
+ * CPU.
  * *cells is malloc'd. */
 int kv_plan_cross(const kv_axes *a, size_t n_models, size_t tasks_per_model, kv_plan_cell **cells, size_t *n,
                   kv_error *err);
@@ -91,7 +93,13 @@ void kv_plan_free(kv_plan *p);
 /* 1 when the cells may share prefixes: same task, prefill, query order, numerics and max-new. */
 int kv_plan_same_group(const kv_plan_cell *a, const kv_plan_cell *b);
 
-/* plan_print.c: one line per cell with predicted KV bytes per sequence, and what would not fit. */
-int kv_plan_print(const kv_plan *p, int batch, int64_t ram_bytes, FILE *f, kv_error *err);
+/* plan_print.c: one line per cell with predicted KV bytes per sequence, and what would not fit into free_bytes, the
+ * memory of the host or of the device that the cells run on. */
+int kv_plan_print(const kv_plan *p, int batch, int64_t free_bytes, FILE *f, kv_error *err);
+
+/* Most slots per head of one sequence, over prefill and decode. */
+int kv_plan_slots(const kv_policy *p, int budget, int buffer, int chunk, int prompt, int max_new, int n_ctx);
+/* Bytes of its pages with 2- or 4-byte keys and values. */
+size_t kv_plan_sequence_bytes(const kv_policy *p, const kv_shape *shape, kv_numerics numerics, int slots);
 
 #endif

@@ -6,23 +6,20 @@
 
 #include "bench/plan.h"
 
-/* Slots per head when the most are held, over prefill and decode. */
-static int most_slots(const kv_plan_cell *c, int prompt, int n_ctx) {
-    int all = prompt + c->max_new < n_ctx ? prompt + c->max_new : n_ctx;
-    int held = c->budget + c->buffer;
-    if (c->policy->policy->never_evicts) return all;
-    if (c->chunk == 0 && prompt > held) held = prompt;
+int kv_plan_slots(const kv_policy *p, int budget, int buffer, int chunk, int prompt, int max_new, int n_ctx) {
+    int all = prompt + max_new < n_ctx ? prompt + max_new : n_ctx, held = budget + buffer;
+    if (p->never_evicts) return all;
+    if (chunk == 0 && prompt > held) held = prompt;
     return held < all ? held : all;
 }
 
-static size_t sequence_bytes(const kv_plan_cell *c, const kv_identity *m, int slots) {
-    const kv_policy *p = c->policy->policy;
+size_t kv_plan_sequence_bytes(const kv_policy *p, const kv_shape *shape, kv_numerics numerics, int slots) {
     int has_mass = (p->needs & KV_NEED_MASS) != 0;
     kv_page_layout l;
-    kv_page_layout_init(&l, c->numerics == KV_EXACT ? KV_CACHE_F32 : KV_CACHE_F16, m->shape.head_dim,
-                        p->n_stats + has_mass, has_mass);
+    kv_page_layout_init(&l, numerics == KV_EXACT ? KV_CACHE_F32 : KV_CACHE_F16, shape->head_dim, p->n_stats + has_mass,
+                        has_mass);
     size_t pages = ((size_t)slots + KV_PAGE - 1) / KV_PAGE;
-    return pages * l.bytes * (size_t)m->shape.n_layers * (size_t)m->shape.n_kv_heads;
+    return pages * l.bytes * (size_t)shape->n_layers * (size_t)shape->n_kv_heads;
 }
 
 /* Longest prompt that fits among the items to run (0 = none), and how many are longer than the context. */
@@ -48,13 +45,14 @@ static size_t print_sizes(const kv_plan_cell *c, const kv_identity *m, int longe
         fprintf(f, " %7s %7s %12s", "-", "-", "-");
         return 0;
     }
-    int slots = most_slots(c, longest, m->n_ctx);
-    size_t bytes = sequence_bytes(c, m, slots);
+    const kv_policy *p = c->policy->policy;
+    int slots = kv_plan_slots(p, c->budget, c->buffer, c->chunk, longest, c->max_new, m->n_ctx);
+    size_t bytes = kv_plan_sequence_bytes(p, &m->shape, c->numerics, slots);
     fprintf(f, " %7d %7d %12zu", longest, slots, bytes);
     return bytes;
 }
 
-static void print_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int too_long, int batch, int64_t ram,
+static void print_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int too_long, int batch, int64_t room,
                        FILE *f) {
     const kv_plan_task *t = &p->tasks[c->task];
     const kv_identity *m = &p->models[t->model];
@@ -72,13 +70,13 @@ static void print_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int
     if (!t->items) fprintf(f, "  cannot run: %s", t->err.text);
     if ((c->policy->policy->needs & KV_NEED_GATES) && !m->gates_path[0]) fprintf(f, "  cannot run: no gates");
     if (too_long) fprintf(f, "  %d of %d prompts are longer than the context of %d", too_long, t->n_items, m->n_ctx);
-    if ((int64_t)bytes * batch > ram)
+    if ((int64_t)bytes * batch > room)
         fprintf(f, "  would not fit: %.1f GiB for a batch of %d, %.1f GiB free", (double)bytes * batch / (1 << 30),
-                batch, (double)ram / (1 << 30));
+                batch, (double)room / (1 << 30));
     fprintf(f, "\n");
 }
 
-int kv_plan_print(const kv_plan *p, int batch, int64_t ram_bytes, FILE *f, kv_error *err) {
+int kv_plan_print(const kv_plan *p, int batch, int64_t free_bytes, FILE *f, kv_error *err) {
     int last = -1, longest = 0, too_long = 0;
     fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %-6s %-7s %6s %7s %7s %12s\n", "task", "variant", "policy", "M", "B",
             "prefill", "query", "numeric", "n", "prompt", "slots", "bytes/seq");
@@ -89,7 +87,7 @@ int kv_plan_print(const kv_plan *p, int batch, int64_t ram_bytes, FILE *f, kv_er
             if (rc) return rc;
             last = c->task;
         }
-        print_cell(p, c, longest, too_long, batch, ram_bytes, f);
+        print_cell(p, c, longest, too_long, batch, free_bytes, f);
     }
     fprintf(f, "%zu cells; prompt and slots (per layer and KV head) are the largest expected\n", p->n_cells);
     return KV_OK;

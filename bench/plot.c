@@ -15,12 +15,13 @@ static int wanted(const kv_opts *o, kv_opt_id id, const char *value) {
     return n == 0;
 }
 
-/* Drops cells that the filters leave out; returns how many stay. */
+/* Drops cells that the filters leave out, and those that measured speed (no task); returns how many stay. */
 static size_t filter(const kv_opts *o, kv_cell *cells, size_t n) {
     size_t kept = 0;
     for (size_t i = 0; i < n; i++)
-        if (wanted(o, KV_OPT_FILTER_TASK, cells[i].task) && wanted(o, KV_OPT_FILTER_VARIANT, cells[i].variant) &&
-            wanted(o, KV_OPT_FILTER_PREFILL, cells[i].prefill) && wanted(o, KV_OPT_FILTER_QUERY, cells[i].query))
+        if (cells[i].task[0] && wanted(o, KV_OPT_FILTER_TASK, cells[i].task) &&
+            wanted(o, KV_OPT_FILTER_VARIANT, cells[i].variant) && wanted(o, KV_OPT_FILTER_PREFILL, cells[i].prefill) &&
+            wanted(o, KV_OPT_FILTER_QUERY, cells[i].query))
             cells[kept++] = cells[i];
     return kept;
 }

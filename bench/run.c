@@ -59,20 +59,37 @@ static int sweep(const kv_opts *o, kv_plan *plan, const char *db, const kv_io *i
     return rc == KV_ECANCEL ? KV_EXIT_INTERRUPTED : KV_EXIT_START;
 }
 
+/* Bytes that the cells can take: free memory of the GPU when they run there, else of the host. */
+static int room_for(const kv_opts *o, const kv_plan *plan, int64_t *bytes, kv_error *err) {
+    kv_host_info host;
+    kv_gpu gpu = {0};
+    size_t free_bytes = 0;
+    kv_hostinfo_read(&host);
+    *bytes = host.ram_available;
+    if (!plan->n_cells || plan->cells[0].device != KV_CUDA) return KV_OK;
+    int rc = kv_gpu_open(&gpu, (int)kv_opts_int(o, KV_OPT_DEVICE), err);
+    if (rc == KV_OK) rc = kv_gpu_free_bytes(&gpu, &free_bytes, err);
+    *bytes = (int64_t)free_bytes;
+    kv_gpu_close(&gpu);
+    return rc;
+}
+
+static int print_plan(const kv_opts *o, const kv_plan *plan, FILE *f, kv_error *err) {
+    int64_t room;
+    int rc = room_for(o, plan, &room, err);
+    return rc ? rc : kv_plan_print(plan, (int)kv_opts_int(o, KV_OPT_BATCH), room, f, err);
+}
+
 int kv_cmd_run(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
     const char *db = kv_opts_text(o, KV_OPT_DB) ? kv_opts_text(o, KV_OPT_DB) : p->db;
     kv_plan plan;
-    kv_host_info host;
     int exit_code, rc = kv_plan_build(o, p, &plan, err);
-    if (rc) {
+    if (rc)
         exit_code = kv_exit_of(rc);
-    } else if (kv_opts_flag(o, KV_OPT_DRY_RUN)) {
-        kv_hostinfo_read(&host);
-        exit_code =
-            kv_exit_of(kv_plan_print(&plan, (int)kv_opts_int(o, KV_OPT_BATCH), host.ram_available, io->out, err));
-    } else {
+    else if (kv_opts_flag(o, KV_OPT_DRY_RUN))
+        exit_code = kv_exit_of(print_plan(o, &plan, io->out, err));
+    else
         exit_code = sweep(o, &plan, db, io, err);
-    }
     kv_plan_free(&plan);
     return exit_code;
 }

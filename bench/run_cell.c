@@ -177,14 +177,23 @@ static int account(call *x, const kv_generate_stats *st, kv_error *err) {
     sum->n_evictions += st->n_evictions;
     sum->n_moved += st->n_moved;
     sum->n_page_allocs += st->n_page_allocs;
+    sum->n_triggers += st->n_triggers;
+    sum->n_launches += st->n_launches;
+    sum->n_decode_allocs += st->n_decode_allocs;
     if (st->kv_bytes_peak > sum->kv_bytes_peak) sum->kv_bytes_peak = st->kv_bytes_peak;
-    kv_timing_row prefill = {
-        .phase = "prefill", .rep = c->n_calls, .batch = x->s->batch, .n_tokens = prefill_tokens, .seconds = prefill_s};
     kv_timing_row decode = {.phase = "decode",
                             .rep = c->n_calls,
                             .batch = x->s->batch,
                             .n_tokens = st->n_decode_tokens,
-                            .seconds = st->decode_s};
+                            .seconds = st->decode_s,
+                            .live_first = (int)(st->slots_first + 0.5),
+                            .live_last = (int)(st->slots_last + 0.5)};
+    if (c->plan->device == KV_CUDA) kv_gpu_sample(&x->s->gpu, &decode);
+    kv_timing_row prefill = decode;
+    prefill.phase = "prefill";
+    prefill.n_tokens = prefill_tokens;
+    prefill.seconds = prefill_s;
+    prefill.live_first = prefill.live_last = 0;
     c->n_calls++;
     int rc = kv_store_timing(x->s->store, c->run_id, &prefill, err);
     return rc ? rc : kv_store_timing(x->s->store, c->run_id, &decode, err);

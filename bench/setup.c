@@ -11,7 +11,8 @@ int kv_setup_open(const kv_setup_args *a, kv_setup *s, kv_error *err) {
     *s = (kv_setup){.policy = p,
                     .spec = a->spec->canonical,
                     .budget = p->never_evicts ? all : a->budget,
-                    .buffer = p->never_evicts ? all : a->buffer};
+                    .buffer = p->never_evicts ? all : a->buffer,
+                    .gates = p->needs & KV_NEED_GATES ? gates : NULL};
     if ((p->needs & KV_NEED_GATES) && !gates)
         return kv_fail(err, KV_EARG, "policy %s needs retention gates: %.400s", p->name,
                        a->gates_err && a->gates_err->code ? a->gates_err->text : "give --gates PATH");
@@ -26,20 +27,33 @@ void kv_setup_close(kv_setup *s) {
     s->state = NULL;
 }
 
+int kv_session_open_on(const kv_identity *id, const kv_opts *o, kv_device_kind device, kv_numerics numerics,
+                       int n_threads, kv_engine **out, kv_error *err) {
+    kv_engine_options eo = {.model_path = id->model_path,
+                            .adapter_dir = kv_identity_adapter(id),
+                            .numerics = numerics,
+                            .n_threads = n_threads,
+                            .device = device,
+                            .device_index = (int)kv_opts_int(o, KV_OPT_DEVICE),
+                            .seed = id->seed};
+    int rc = kv_engine_open(&eo, out, err);
+    if (rc) *out = NULL;
+    return rc;
+}
+
 int kv_session_open(const kv_opts *o, size_t i, const kv_paths *p, kv_numerics numerics, int n_threads, kv_session *s,
                     kv_error *err) {
     memset(s, 0, sizeof *s);
     int rc = kv_identity_resolve(o, i, p, &s->id, err);
+    if (rc == KV_OK) rc = kv_place_choose(o, s->id.synth ? &s->id.synth->shape : NULL, &s->device, err);
     if (rc) return rc;
-    kv_engine_options eo = {s->id.model_path, kv_identity_adapter(&s->id), numerics, n_threads};
-    rc = kv_engine_open(&eo, &s->engine, err);
-    if (rc) {
-        s->engine = NULL;
-        return rc;
+    rc = kv_session_open_on(&s->id, o, s->device, numerics, n_threads, &s->engine, err);
+    if (rc == KV_EUNSUPPORTED && s->device == KV_CUDA && kv_place_is_free(o)) {
+        s->device = KV_CPU;
+        rc = kv_session_open_on(&s->id, o, KV_CPU, numerics, n_threads, &s->engine, err);
     }
-    if (s->id.gates_path[0] &&
-        kv_gates_open(s->id.gates_path, &kv_engine_info(s->engine)->shape, &s->gates, &s->gates_err))
-        s->gates = NULL;
+    if (rc) return rc;
+    kv_identity_open_gates(&s->id, &kv_engine_info(s->engine)->shape, &s->gates, &s->gates_err);
     if (err) err->code = KV_OK; /* optional entries of the file that were looked for */
     return KV_OK;
 }

@@ -3,6 +3,7 @@
 #define KV_SETUP_H
 
 #include "bench/identity.h"
+#include "bench/place.h"
 #include "engine/engine.h"
 #include "engine/gates.h"
 #include "policies/registry.h"
@@ -25,6 +26,7 @@ void kv_setup_close(kv_setup *s);
 /* A model opened from the command line. */
 typedef struct kv_session {
     kv_identity id; /* paths only */
+    kv_device_kind device;
     kv_engine *engine;
     kv_gate_file *gates;
     kv_error gates_err;
@@ -34,5 +36,9 @@ typedef struct kv_session {
 int kv_session_open(const kv_opts *o, size_t i, const kv_paths *p, kv_numerics numerics, int n_threads, kv_session *s,
                     kv_error *err);
 void kv_session_close(kv_session *s);
+
+/* Just the engine, on a device already chosen.  *out is NULL after an error. */
+int kv_session_open_on(const kv_identity *id, const kv_opts *o, kv_device_kind device, kv_numerics numerics,
+                       int n_threads, kv_engine **out, kv_error *err);
 
 #endif

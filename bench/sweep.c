@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/record.h"
+
 /* Which samples of a cell are missing. */
 static int look_up(kv_sweep *s, kv_cell_run *c, kv_error *err) {
     const kv_plan_task *t = &s->plan->tasks[c->plan->task];
@@ -28,8 +30,6 @@ static int look_up(kv_sweep *s, kv_cell_run *c, kv_error *err) {
 }
 
 int kv_sweep_init(kv_sweep *s, const kv_opts *o, kv_plan *plan, kv_store *store, const kv_io *io, kv_error *err) {
-    const kv_build_info *b = kv_buildinfo_get();
-    kv_build_row build = {b->commit, b->dirty, b->flags, b->compiler, b->cuda[0] ? b->cuda : NULL};
     size_t n_todo = 0;
     memset(s, 0, sizeof *s);
     s->o = o;
@@ -38,10 +38,8 @@ int kv_sweep_init(kv_sweep *s, const kv_opts *o, kv_plan *plan, kv_store *store,
     s->store = store;
     s->batch = (int)kv_opts_int(o, KV_OPT_BATCH);
     kv_hostinfo_read(&s->host);
-    kv_host_row host = {s->host.hostname, s->host.os, s->host.cpu, s->host.n_cores, s->host.ram_bytes};
-    int rc;
-    if ((rc = kv_store_host(store, &host, &s->host_id, err)) || (rc = kv_store_build(store, &build, &s->build_id, err)))
-        return rc;
+    int rc = kv_record_machine(store, &s->host_id, &s->build_id, err);
+    if (rc) return rc;
     s->cells = calloc(plan->n_cells ? plan->n_cells : 1, sizeof *s->cells);
     if (!s->cells) return kv_fail(err, KV_ENOMEM, "out of memory for %zu cells", plan->n_cells);
     for (size_t i = 0; i < plan->n_cells; i++) {
@@ -66,8 +64,17 @@ void kv_sweep_free(kv_sweep *s) {
     close_engine(s);
     for (size_t i = 0; s->cells && i < s->plan->n_cells; i++) free(s->cells[i].todo);
     free(s->cells);
+    kv_gpu_close(&s->gpu);
     kv_progress_clear(&s->progress);
     memset(s, 0, sizeof *s);
+}
+
+/* The GPU as a row, and free memory before anything of ours is on it. */
+static int open_gpu(kv_sweep *s, kv_error *err) {
+    int rc = s->gpu.open ? KV_OK : kv_gpu_open(&s->gpu, (int)kv_opts_int(s->o, KV_OPT_DEVICE), err);
+    if (rc == KV_OK && !s->gpu_id) rc = kv_gpu_store(&s->gpu, s->store, &s->gpu_id, err);
+    if (rc == KV_OK) rc = kv_gpu_free_bytes(&s->gpu, &s->free_before, err);
+    return rc;
 }
 
 /* The engine (and gates) for a cell; an engine that is open already is kept when it fits. */
@@ -76,15 +83,15 @@ static int open_engine(kv_sweep *s, const kv_plan_cell *c, kv_error *err) {
     const kv_identity *m = &s->plan->models[model];
     if (s->engine && s->engine_model == model && s->engine_numerics == c->numerics) return KV_OK;
     close_engine(s);
-    kv_engine_options o = {m->model_path, kv_identity_adapter(m), c->numerics, (int)kv_opts_int(s->o, KV_OPT_THREADS)};
-    int rc = kv_engine_open(&o, &s->engine, err);
-    if (rc) {
-        s->engine = NULL;
-        return rc;
-    }
+    int rc = KV_OK;
+    if (c->device == KV_CUDA) rc = open_gpu(s, err);
+    if (rc == KV_OK)
+        rc = kv_session_open_on(m, s->o, c->device, c->numerics, (int)kv_opts_int(s->o, KV_OPT_THREADS), &s->engine,
+                                err);
+    if (rc) return rc;
     s->engine_model = model;
     s->engine_numerics = c->numerics;
-    if (m->gates_path[0] && kv_gates_open(m->gates_path, &m->shape, &s->gates, &s->gates_err)) s->gates = NULL;
+    kv_identity_open_gates(m, &m->shape, &s->gates, &s->gates_err);
     return KV_OK;
 }
 

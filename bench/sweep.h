@@ -3,6 +3,7 @@
 #define KV_SWEEP_H
 
 #include "bench/command.h"
+#include "bench/gpuinfo.h"
 #include "bench/hostinfo.h"
 #include "bench/plan.h"
 #include "bench/progress.h"
@@ -33,6 +34,9 @@ typedef struct kv_sweep {
     kv_cell_run *cells; /* (plan->n_cells) */
     kv_host_info host;
     int64_t host_id, build_id;
+    kv_gpu gpu;         /* open once a cell ran on CUDA */
+    int64_t gpu_id;     /* its row, or 0 */
+    size_t free_before; /* on the GPU, before the engine was opened */
     kv_progress progress;
     int batch;
     kv_engine *engine; /* for plan->models[engine_model] and engine_numerics, or NULL */

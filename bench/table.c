@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { CELL = 288 };
+enum { CELL = 288, MAX_FIELDS = 96 };
 
 static const char *at(const void *rows, size_t row_size, size_t i) {
     return (const char *)rows + i * row_size;
@@ -91,19 +91,21 @@ static void print_csv(FILE *f, const kv_field *fields, size_t n_fields, const vo
 static size_t column_width(const kv_field *d, const void *rows, size_t row_size, size_t n_rows, char constant[CELL]) {
     char cell[CELL];
     size_t width = strlen(d->name);
-    int varies = n_rows < 2;
+    int varies = n_rows < 2, measured = d->type != KV_FIELD_REAL;
     format_value(at(rows, row_size, 0), d, 0, constant);
     for (size_t r = 0; r < n_rows; r++) {
         format_value(at(rows, row_size, r), d, 0, cell);
+        measured |= d->type == KV_FIELD_REAL && !isnan(real_of(at(rows, row_size, r), d));
         if (strlen(cell) > width) width = strlen(cell);
         varies |= strcmp(cell, constant) != 0;
     }
-    return varies ? width : 0;
+    if (!measured) constant[0] = 0; /* nowhere: not worth a word */
+    return varies && measured ? width : 0;
 }
 
 static void print_table(FILE *f, const kv_field *fields, size_t n_fields, const void *rows, size_t row_size,
                         size_t n_rows) {
-    size_t width[64];
+    size_t width[MAX_FIELDS];
     char cell[CELL];
     int constants = 0;
     if (!n_rows) return;
@@ -133,7 +135,7 @@ static void print_table(FILE *f, const kv_field *fields, size_t n_fields, const 
 int kv_table_print(FILE *f, kv_format format, const kv_field *fields, size_t n_fields, const void *rows,
                    size_t row_size, size_t n_rows, kv_error *err) {
     int rc = KV_OK;
-    if (n_fields > 64) return kv_fail(err, KV_ELIMIT, "a table of %zu columns", n_fields);
+    if (n_fields > MAX_FIELDS) return kv_fail(err, KV_ELIMIT, "a table of %zu columns", n_fields);
     if (format == KV_CSV) print_csv(f, fields, n_fields, rows, row_size, n_rows);
     if (format == KV_TABLE) print_table(f, fields, n_fields, rows, row_size, n_rows);
     for (size_t r = 0; format == KV_JSON && r < n_rows && rc == KV_OK; r++)

@@ -53,6 +53,7 @@ int kv_cmd_tokenize(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_err
     char *content = NULL;
     if (!text == !path) return kv_exit_of(kv_fail(err, KV_EARG, "give either --text or --file"));
     int rc = kv_identity_resolve_model(o, 0, p, &id, err);
+    if (rc == KV_OK) rc = kv_identity_needs_text(&id, "tokenize", err);
     if (rc == KV_OK) rc = kv_identity_load_tokenizer(&id, err);
     if (rc == KV_OK && path) rc = kv_prompt_read(path, &content, err);
     if (rc == KV_OK) rc = tokenize(o, &id, content ? content : text, io, err);

@@ -5,31 +5,14 @@
  * sequence's bits never depend on its neighbours.  No op allocates after create, except
  * as noted.  Ops other than *_create cannot fail.
  *
- * Cache pages.  A page holds KV_PAGE slots of one (sequence, layer, KV head):
- *   K transposed (head_dim, KV_PAGE), V (KV_PAGE, head_dim) in the cache type, then the int32 original positions
- *   (KV_PAGE), then n_cols float columns (n_cols, KV_PAGE).  Column 0 is the attention mass when the layout has one.
- * Slot s of a head lives in page s / KV_PAGE at s % KV_PAGE; slots are in temporal order; unused slots of the last
- * page may hold anything finite. */
+ * Cache pages are those of page.h, K transposed (head_dim, KV_PAGE), V (KV_PAGE, head_dim). */
 #ifndef KV_BACKEND_H
 #define KV_BACKEND_H
 
+#include "engine/page.h"
 #include "engine/threads.h"
 
-enum { KV_PAGE = 16 };
-
 typedef enum kv_numerics { KV_EXACT, KV_FAST, KV_N_NUMERICS } kv_numerics;
-typedef enum kv_cache_type { KV_CACHE_F32, KV_CACHE_F16 } kv_cache_type;
-
-typedef struct kv_page_layout {
-    kv_cache_type type;
-    int head_dim;
-    int n_cols;                             /* float columns per slot, the mass column included */
-    int has_mass;                           /* column 0 receives attention mass */
-    size_t off_v, off_pos, off_cols, bytes; /* byte offsets inside a page (K at 0); bytes is a multiple of 64 */
-} kv_page_layout;
-
-void kv_page_layout_init(kv_page_layout *l, kv_cache_type type, int head_dim, int n_cols, int has_mass);
-
 /* The slots of one (sequence, layer, KV head). */
 typedef struct kv_head_slots {
     void **pages; /* at least ceil(n_slots / KV_PAGE) */
@@ -93,7 +76,10 @@ typedef struct kv_ops {
 
     /* w (n_out, n_in) fp32 row-major, read during the call only.  May allocate. */
     int (*matrix_create)(kv_backend *b, const float *w, int n_out, int n_in, kv_matrix **out, kv_error *err);
-    void (*matrix_free)(kv_backend *b, kv_matrix *m);
+    /* The same with weights kv_synth_value(seed, matrix, index) * std, made in place; NULL: not here. */
+    int (*matrix_synth)(kv_backend *b, uint64_t seed, uint64_t matrix, float std, int n_out, int n_in, kv_matrix **out,
+                        kv_error *err);
+    void (*matrix_free)(kv_backend *b, kv_matrix *m); /* NULL is allowed */
     size_t (*matrix_bytes)(const kv_matrix *m);       /* as allocated = read once per product */
     const char *(*matrix_format)(const kv_matrix *m); /* "f32", "int8 g64" */
 
@@ -120,8 +106,17 @@ typedef struct kv_ops {
                        int n_in, int n_out);
 } kv_ops;
 
+struct kv_engine;
+struct kv_columns;
+struct kv_setup;
+struct kv_runner;
+
 struct kv_backend {
-    const kv_ops *ops;
+    const kv_ops *ops; /* a device with a runner of its own has only the ones for matrices */
+    /* kv_runner_open_fn of runner.h; NULL: the CPU's, which is made of ops */
+    int (*open_runner)(struct kv_engine *e, const struct kv_columns *c, const struct kv_setup *setup, int max_seqs,
+                       struct kv_runner **out, kv_error *err);
+    int gathers_embedding; /* 1: the embedding is wanted as a matrix of the backend */
     kv_numerics numerics;
     int n_threads;
     kv_threads *threads; /* (n_threads); the engine uses them too, between ops */

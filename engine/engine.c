@@ -2,44 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/internal.h"
-
-static int workspace_init(kv_engine *e, kv_error *err) {
-    const kv_model_info *in = &e->model.info;
-    const kv_shape *s = &in->shape;
-    kv_workspace *ws = &e->ws;
-    size_t rows = KV_MAX_ROWS, nq = (size_t)s->n_heads * s->head_dim, nk = (size_t)s->n_kv_heads * s->head_dim;
-    size_t att = nq > (size_t)s->dim ? nq : (size_t)s->dim;
-    const struct {
-        float **p;
-        size_t n;
-    } want[] = {
-        {&ws->x, rows * s->dim},
-        {&ws->qkv, rows * (nq + 2 * nk)},
-        {&ws->att, rows * att},
-        {&ws->gate_up, rows * 2 * in->n_ff},
-        {&ws->hidden, rows * s->dim},
-        {&ws->k, rows * nk},
-        {&ws->v, rows * nk},
-        {&ws->stats, rows * s->n_kv_heads * KV_MAX_COLUMN_SETS * KV_MAX_STATS},
-        {&ws->stats_one, rows * s->n_kv_heads * KV_MAX_STATS},
-        {&ws->last, (size_t)KV_MAX_BATCH * s->dim},
-        {&ws->services, KV_SERVICE_SCRATCH},
-    };
-    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
-        *want[i].p = aligned_alloc(64, (want[i].n * sizeof(float) + 63) & ~(size_t)63);
-        if (!*want[i].p) return kv_fail(err, KV_ENOMEM, "out of memory for the engine's work buffers");
-    }
-    ws->pos = malloc(rows * sizeof *ws->pos);
-    return ws->pos ? KV_OK : kv_fail(err, KV_ENOMEM, "out of memory for the engine's work buffers");
-}
-
-static void workspace_free(kv_workspace *ws) {
-    float *const all[] = {ws->x, ws->qkv,   ws->att,       ws->gate_up, ws->hidden,  ws->k,
-                          ws->v, ws->stats, ws->stats_one, ws->last,    ws->services};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
-    free(ws->pos);
-}
+#include "engine/cpu/runner.h"
+#ifdef KV_HAVE_CUDA
+#include "engine/cuda/backend.h"
+#endif
 
 static int open_tokenizer(kv_engine *e, const char *path, kv_error *err) {
     const char *jinja = NULL;
@@ -54,13 +20,33 @@ static int open_tokenizer(kv_engine *e, const char *path, kv_error *err) {
     return KV_OK;
 }
 
+static int create_backend(const kv_engine_options *o, kv_backend **out, kv_error *err) {
+    if (o->device == KV_CPU) return kv_cpu_backend_create(o->numerics, o->n_threads, KV_MAX_ROWS, out, err);
+#ifdef KV_HAVE_CUDA
+    return kv_cuda_backend_create(o->numerics, o->device_index, o->n_threads, out, err);
+#else
+    return kv_fail(err, KV_EUNSUPPORTED,
+                   "this build has no CUDA backend: configure with -DKV_CUDA=ON, or use --backend "
+                   "cpu");
+#endif
+}
+
+static const char synth_prefix[] = "synth:";
+
+static int open_model(kv_engine *e, const kv_engine_options *o, kv_error *err) {
+    size_t n = sizeof synth_prefix - 1;
+    if (strncmp(o->model_path, synth_prefix, n) == 0)
+        return kv_model_synth(&e->model, e->backend, o->model_path + n, o->seed, err);
+    int rc = kv_model_open(&e->model, e->backend, o->model_path, o->adapter_dir, err);
+    return rc ? rc : open_tokenizer(e, o->model_path, err);
+}
+
 int kv_engine_open(const kv_engine_options *o, kv_engine **out, kv_error *err) {
     kv_engine *e = calloc(1, sizeof *e);
     if (!e) return kv_fail(err, KV_ENOMEM, "out of memory opening %s", o->model_path);
-    int rc = kv_cpu_backend_create(o->numerics, o->n_threads, KV_MAX_ROWS, &e->backend, err);
-    if (rc == KV_OK) rc = kv_model_open(&e->model, e->backend, o->model_path, o->adapter_dir, err);
-    if (rc == KV_OK) rc = open_tokenizer(e, o->model_path, err);
-    if (rc == KV_OK) rc = workspace_init(e, err);
+    int rc = create_backend(o, &e->backend, err);
+    if (rc == KV_OK) rc = open_model(e, o, err);
+    if (rc == KV_OK && !e->backend->open_runner) rc = kv_cpu_workspace_create(e, err);
     if (rc) {
         kv_engine_close(e);
         return rc;
@@ -71,7 +57,7 @@ int kv_engine_open(const kv_engine_options *o, kv_engine **out, kv_error *err) {
 
 void kv_engine_close(kv_engine *e) {
     if (!e) return;
-    workspace_free(&e->ws);
+    kv_cpu_workspace_free(e->ws);
     kv_tokenizer_close(e->tokenizer);
     if (e->backend) {
         kv_model_close(&e->model, e->backend);
@@ -95,11 +81,27 @@ const char *kv_stop_name(kv_stop s) {
     return (unsigned)s < sizeof names / sizeof *names ? names[s] : "unknown";
 }
 
-int kv_cache_pool_create(const kv_engine *e, const kv_columns *c, kv_page_pool **out, kv_error *err) {
-    kv_page_layout l;
-    kv_page_layout_init(&l, e->backend->numerics == KV_EXACT ? KV_CACHE_F32 : KV_CACHE_F16,
-                        e->model.info.shape.head_dim, c->n_cols, c->has_mass);
-    return kv_page_pool_create(&l, out, err);
+int kv_engine_memory(kv_engine *e, kv_memory *out, kv_error *err) {
+    (void)err;
+    memset(out, 0, sizeof *out);
+#ifdef KV_HAVE_CUDA
+    if (e->backend->open_runner) {
+        kv_cuda_backend_memory(e->backend, out);
+        return KV_OK;
+    }
+#endif
+    out->weights = e->model.info.weight_bytes;
+    return KV_OK;
+}
+
+const char *kv_engine_score_path(const kv_engine *e, const kv_setup *s) {
+#ifdef KV_HAVE_CUDA
+    if (e->backend->open_runner && !kv_cuda_setup_on_device(e->backend, s)) return "host";
+#else
+    (void)e;
+    (void)s;
+#endif
+    return "device";
 }
 
 int kv_check_tokens(const kv_engine *e, const int32_t *tokens, int n, kv_error *err) {
@@ -115,27 +117,22 @@ int kv_check_tokens(const kv_engine *e, const int32_t *tokens, int n, kv_error *
 
 int kv_engine_logits(kv_engine *e, const int32_t *tokens, int n, float *out, kv_error *err) {
     const kv_columns none = {0};
-    kv_page_pool *pool = NULL;
-    kv_seq seq = {0};
+    const kv_sampling greedy = {.top_p = 1};
+    kv_runner *r = NULL;
+    kv_seq seq = {.columns = &none};
     int rc = kv_check_tokens(e, tokens, n, err);
-    if (rc == KV_OK) rc = kv_cache_pool_create(e, &none, &pool, err);
-    if (rc == KV_OK) rc = kv_seq_init(&seq, e, pool, &none, NULL, err);
-    /* one row at a time needs no second path for logits, but a forward of many rows is much faster: the last hidden
-     * rows stay in the workspace, so the head runs over them afterwards */
-    for (int i = 0; rc == KV_OK && i < n; i += KV_PREFILL_ROWS) {
-        int rows = n - i < KV_PREFILL_ROWS ? n - i : KV_PREFILL_ROWS;
+    if (rc == KV_OK) rc = kv_runner_open(e, &none, NULL, 1, &r, err);
+    if (rc == KV_OK) rc = r->ops->seq_open(r, &seq, &greedy, n, err);
+    for (int i = 0; rc == KV_OK && i < n;) {
+        int rows = r->ops->piece_rows(r, i);
+        if (rows > n - i) rows = n - i;
         kv_segment g = {.seq = &seq, .tokens = tokens + i, .n = rows, .err = err};
-        rc = kv_forward(e, &g, 1, NULL, err);
+        rc = r->ops->forward(r, &g, 1, NULL, err);
         if (rc == KV_OK) rc = g.status;
-        if (rc == KV_OK)
-            e->backend->ops->matmul(e->backend, &(kv_matmul_args){.out = out + (size_t)i * e->model.info.n_vocab,
-                                                                  .x = e->ws.x,
-                                                                  .w = e->model.head,
-                                                                  .n_rows = rows,
-                                                                  .norm_weight = e->model.out_norm,
-                                                                  .norm_eps = e->model.rms_eps});
+        if (rc == KV_OK) rc = r->ops->read_logits(r, rows, out + (size_t)i * e->model.info.n_vocab, err);
+        i += rows;
     }
-    kv_seq_free(&seq);
-    kv_page_pool_free(pool);
+    if (seq.device) r->ops->seq_close(r, &seq, 0);
+    if (r) r->ops->close(r);
     return rc;
 }

@@ -12,28 +12,42 @@
 
 typedef struct kv_engine kv_engine;
 
+typedef enum kv_device_kind { KV_CPU, KV_CUDA } kv_device_kind;
+
 typedef struct kv_engine_options {
-    const char *model_path;  /* GGUF file */
+    const char *model_path;  /* GGUF file, or "synth:NAME" (synth.h) */
     const char *adapter_dir; /* PEFT LoRA folder, or NULL */
-    kv_numerics numerics;
-    int n_threads; /* 0 = all cores */
+    kv_numerics numerics;    /* on CUDA: fast = bf16, exact = fp32 */
+    int n_threads;           /* 0 = all cores; CPU only */
+    kv_device_kind device;
+    int device_index; /* which GPU */
+    uint64_t seed;    /* of synth: weights */
 } kv_engine_options;
 
 typedef struct kv_model_info {
     kv_shape shape;
     int n_ff, n_vocab, n_ctx;
     char arch[32], name[96];
-    char weights[64];      /* how the linear maps are held: "int8 g64 (from Q4_1 + LoRA)" */
-    size_t weight_bytes;   /* as allocated */
-    size_t bytes_per_slot; /* K and V of one slot of one layer and KV head */
-    const char *backend;   /* "cpu/avx512vnni" */
+    char weights[64];       /* how the linear maps are held: "int8 g64 (from Q4_1 + LoRA)" */
+    size_t weight_bytes;    /* as allocated */
+    size_t bytes_per_slot;  /* K and V of one slot of one layer and KV head */
+    const char *backend;    /* "cpu/avx512vnni", "cuda/sm_90" */
+    const char *cache_type; /* "f32", "f16", "bf16" */
 } kv_model_info;
 
 int kv_engine_open(const kv_engine_options *o, kv_engine **out, kv_error *err);
 void kv_engine_close(kv_engine *e);
 const kv_model_info *kv_engine_info(const kv_engine *e);
-const kv_tokenizer *kv_engine_tokenizer(const kv_engine *e);
-const kv_chat *kv_engine_chat(const kv_engine *e); /* NULL when the file's template is unknown */
+const kv_tokenizer *kv_engine_tokenizer(const kv_engine *e); /* NULL for synth: models */
+const kv_chat *kv_engine_chat(const kv_engine *e);           /* NULL when the file's template is unknown */
+
+/* Bytes as allocated, at this moment and at most since open.  device_* only on CUDA (cudaMemGetInfo), else 0. */
+typedef struct kv_memory {
+    size_t weights, kv, workspace, graphs; /* kv: page pool as reserved from the system */
+    size_t peak;                           /* most of the sum at once */
+    size_t device_free, device_total;
+} kv_memory;
+int kv_engine_memory(kv_engine *e, kv_memory *out, kv_error *err);
 
 /* One eviction configuration; policy state is built by the caller with policy->open. */
 typedef struct kv_setup {
@@ -43,7 +57,12 @@ typedef struct kv_setup {
         *spec;  /* canonical policy text; setups of one spec share columns in a shared prefill, whatever M and B */
     int budget; /* M >= 1 */
     int buffer; /* B >= 1 */
+    const kv_gates *gates; /* those the state was opened with, or NULL; a device computes them beside q, k and v */
 } kv_setup;
+
+/* Where the policy's scores (and columns) are computed on this engine: "device", or "host" when it has no device code
+ * for it; "device" on the CPU. */
+const char *kv_engine_score_path(const kv_engine *e, const kv_setup *s);
 
 typedef struct kv_sampling {
     float temperature; /* 0 = greedy */
@@ -89,7 +108,7 @@ typedef struct kv_completion {
     int64_t n_evictions;        /* slots dropped, over layers and heads */
     int64_t n_moved;            /* slots moved by compaction */
     int n_triggers;             /* reductions (of the whole cache) */
-    uint64_t logits_hash;       /* FNV-1a over the bits of every logits row used: "still the same bits" */
+    uint64_t logits_hash;       /* of the bits of every logits row used: "still the same bits" */
 } kv_completion;
 
 /* Observation of internals for tests and `generate --trace`; any callback may be NULL. */
@@ -103,14 +122,31 @@ typedef struct kv_trace {
                      int n_before, const int32_t *kept, int n_kept);
 } kv_trace;
 
+enum { KV_MAX_BATCH = 1024 };
+
+/* Time per kernel or op of decode steps.  On CUDA a profiled step runs kernel by kernel, so its total is more than that
+ * of a captured one. */
+typedef struct kv_profile_row {
+    char name[40];
+    int64_t calls;
+    double seconds, bytes; /* bytes: what the op must read and write */
+} kv_profile_row;
+enum { KV_PROFILE_ROWS = 32 };
+typedef struct kv_profile {
+    kv_profile_row rows[KV_PROFILE_ROWS];
+    int n;
+    int64_t n_steps;
+} kv_profile;
+
 typedef struct kv_generate_options {
-    int batch;               /* most sequences per decode step, 1..64 */
+    int batch;               /* most sequences per decode step, 1..KV_MAX_BATCH */
     int chunk;               /* 0: full prefill; C: stream:C, 1 <= C <= B */
     const int32_t *stop_ids; /* (n_stop_ids) */
     int n_stop_ids;
     int n_top;                  /* log-probabilities kept per step, 0..16 */
     const kv_trace *trace;      /* or NULL */
     const volatile int *cancel; /* becomes non-zero: kv_generate returns KV_ECANCEL after the step in flight */
+    kv_profile *profile;        /* or NULL; decode steps only; KV_EUNSUPPORTED on the CPU */
     double timeout_s;           /* 0 = none: kv_generate returns KV_ETIMEOUT */
     /* Next request: 1 and *r filled, 0 when there are no more, negative to abort with that code. */
     int (*next)(void *user, kv_request *r);
@@ -129,6 +165,11 @@ typedef struct kv_generate_stats {
     size_t kv_bytes_peak;       /* allocator's peak over the whole call, all sequences together */
     int64_t bytes_read;         /* weights + live K and V read by decode steps, exact count */
     int64_t n_evictions, n_moved, n_page_allocs;
+    int64_t n_triggers;             /* reductions of a sequence's whole cache, all sequences together */
+    int64_t n_launches;             /* CUDA: kernels of decode steps and their evictions (in graphs or not) */
+    int64_t n_decode_allocs;        /* device or host allocations made by decode steps after the first; 0 is the rule */
+    double slots_first, slots_last; /* live slots per head at the first and last decode step, mean of the batch */
+    size_t kv_live_peak;            /* pages handed out, at most, in bytes */
 } kv_generate_stats;
 
 /* Runs every request of next() to completion, `batch` at a time, a finished one replaced at once.  A sequence that

@@ -3,7 +3,7 @@
  * The file holds, per layer l and under model.layers.{l}.self_attn.retention_gate., linear1.weight (n_hidden, dim),
  * linear1.bias (n_hidden), linear2.weight (n_kv_heads, n_hidden) and bias (n_kv_heads); nothing else.  The other
  * published gate types have other tensors (rg3, rg10) or another input width (rg2: the token's keys and values). */
-#include "engine/gates.h"
+#include "engine/gates_file.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -17,13 +17,6 @@
 enum { MAX_PATH = 4096, PER_LAYER = 4, MAX_HIDDEN = 1 << 20 };
 
 static const char weights_name[] = "trimkv_weights.safetensors";
-
-struct kv_gate_file {
-    kv_gates gates;
-    kv_gate_layer *layers;
-    float *values; /* all tensors of all layers */
-    int budget, buffer;
-};
 
 typedef struct source {
     const char *path;
@@ -111,6 +104,20 @@ static int load(const source *src, int layer, const char *leaf, int n_dims, int6
     return KV_OK;
 }
 
+int kv_gates_alloc(const kv_shape *shape, int n_hidden, kv_gate_file *g, kv_error *err) {
+    size_t n_layers = (size_t)shape->n_layers, h = (size_t)n_hidden, kv = (size_t)shape->n_kv_heads;
+    g->layers = calloc(n_layers, sizeof *g->layers);
+    g->values = malloc(n_layers * (h * (size_t)shape->dim + h + kv * h + kv) * sizeof *g->values);
+    if (!g->layers || !g->values) return kv_fail(err, KV_ENOMEM, "no memory for the gates of %zu layers", n_layers);
+    g->gates = (kv_gates){.type = "rg",
+                          .n_layers = shape->n_layers,
+                          .dim = shape->dim,
+                          .n_hidden = n_hidden,
+                          .n_kv_heads = shape->n_kv_heads,
+                          .layers = g->layers};
+    return KV_OK;
+}
+
 static int load_all(const source *src, const kv_shape *shape, kv_gate_file *g, kv_error *err) {
     char name[128];
     int rc = check_type(src, shape, err);
@@ -130,10 +137,7 @@ static int load_all(const source *src, const kv_shape *shape, kv_gate_file *g, k
     gate_name(name, 0, "linear1.weight");
     rc = kv_safetensors_expect(src->file, name, 2, (int64_t[]){hidden, shape->dim}, &w1, err);
     if (rc != KV_OK) return rc == KV_ENOTFOUND ? KV_EFORMAT : rc;
-    size_t n_layers = (size_t)shape->n_layers, h = (size_t)hidden, kv = (size_t)shape->n_kv_heads;
-    g->layers = calloc(n_layers, sizeof *g->layers);
-    g->values = malloc(n_layers * (h * (size_t)shape->dim + h + kv * h + kv) * sizeof *g->values);
-    if (!g->layers || !g->values) return kv_fail(err, KV_ENOMEM, "%s: no memory for the gates", src->path);
+    rc = kv_gates_alloc(shape, (int)hidden, g, err);
     float *to = g->values;
     for (int l = 0; rc == KV_OK && l < shape->n_layers; l++) {
         kv_gate_layer *gl = &g->layers[l];
@@ -143,15 +147,10 @@ static int load_all(const source *src, const kv_shape *shape, kv_gate_file *g, k
         if (rc == KV_OK) rc = load(src, l, "bias", 1, shape->n_kv_heads, 1, &to, &gl->bias, err);
     }
     if (rc != KV_OK) return rc;
-    if (kv_safetensors_n(src->file) != n_layers * PER_LAYER)
+    size_t expected = (size_t)shape->n_layers * PER_LAYER;
+    if (kv_safetensors_n(src->file) != expected)
         return kv_fail(err, KV_EFORMAT, "%s: %zu tensors, %zu expected for %d layers: gates of another model?",
-                       src->path, kv_safetensors_n(src->file), n_layers * PER_LAYER, shape->n_layers);
-    g->gates = (kv_gates){.type = "rg",
-                          .n_layers = shape->n_layers,
-                          .dim = shape->dim,
-                          .n_hidden = (int)hidden,
-                          .n_kv_heads = shape->n_kv_heads,
-                          .layers = g->layers};
+                       src->path, kv_safetensors_n(src->file), expected, shape->n_layers);
     return KV_OK;
 }
 

@@ -239,23 +239,20 @@ static int refuse_unknown_tensors(const binder *bd, kv_error *err) {
 static int make_rope(binder *bd, double base, kv_error *err) {
     kv_model *m = bd->m;
     int half = m->info.shape.head_dim / 2, n_ctx = m->info.n_ctx, rc;
-    float *inv = malloc((size_t)half * 2 * sizeof *inv), *factor = inv ? inv + half : NULL;
-    m->rope_cos = malloc((size_t)n_ctx * half * sizeof(float));
-    m->rope_sin = malloc((size_t)n_ctx * half * sizeof(float));
-    if (!inv || !m->rope_cos || !m->rope_sin) {
-        free(inv);
-        return kv_fail(err, KV_ENOMEM, "out of memory for the rotary table of %d positions", n_ctx);
-    }
+    float *inv = m->rope_inv = malloc((size_t)half * 2 * sizeof *inv), *factor = inv ? inv + half : NULL;
+    if (!inv) return kv_fail(err, KV_ENOMEM, "out of memory for the rotary frequencies");
     for (int i = 0; i < half; i++) factor[i] = 1;
     if (kv_gguf_find(m->file, "rope_freqs.weight")) {
         const kv_gguf_tensor *t = NULL;
-        if ((rc = find_tensor(bd, "rope_freqs.weight", 0, half, &t, err))) {
-            free(inv);
-            return rc;
-        }
+        if ((rc = find_tensor(bd, "rope_freqs.weight", 0, half, &t, err))) return rc;
         kv_dequantize(t->type, t->data, factor, (size_t)half);
     }
     for (int i = 0; i < half; i++) inv[i] = 1.0f / powf((float)base, (float)(2 * i) / (float)(2 * half)) / factor[i];
+    if (bd->b->gathers_embedding) return KV_OK;
+    m->rope_cos = malloc((size_t)n_ctx * half * sizeof(float));
+    m->rope_sin = malloc((size_t)n_ctx * half * sizeof(float));
+    if (!m->rope_cos || !m->rope_sin)
+        return kv_fail(err, KV_ENOMEM, "out of memory for the rotary table of %d positions", n_ctx);
     for (int p = 0; p < n_ctx; p++) {
         for (int i = 0; i < half; i++) {
             float angle = (float)p * inv[i];
@@ -263,9 +260,21 @@ static int make_rope(binder *bd, double base, kv_error *err) {
             m->rope_sin[(size_t)p * half + i] = sinf(angle);
         }
     }
-    free(inv);
     m->rope = (kv_rope_table){m->rope_cos, m->rope_sin, n_ctx, half};
     return KV_OK;
+}
+
+/* A matrix of (n_vocab, dim). */
+static int load_vocab_matrix(binder *bd, const kv_gguf_tensor *t, kv_matrix **out, kv_error *err) {
+    int n_vocab = bd->m->info.n_vocab, dim = bd->m->info.shape.dim;
+    size_t n = (size_t)n_vocab * dim;
+    float *w = malloc(n * sizeof *w);
+    if (!w) return kv_fail(err, KV_ENOMEM, "out of memory loading %s", t->name);
+    kv_dequantize(t->type, t->data, w, n);
+    int rc = bd->b->ops->matrix_create(bd->b, w, n_vocab, dim, out, err);
+    free(w);
+    if (rc == KV_OK) bd->m->info.weight_bytes += bd->b->ops->matrix_bytes(*out);
+    return rc;
 }
 
 static int load_head(binder *bd, kv_error *err) {
@@ -280,14 +289,17 @@ static int load_head(binder *bd, kv_error *err) {
     if (kv_gguf_find(m->file, "output.weight") &&
         (rc = find_tensor(bd, "output.weight", m->info.n_vocab, dim, &t, err)))
         return rc;
-    size_t n = (size_t)m->info.n_vocab * dim;
-    float *w = malloc(n * sizeof *w);
-    if (!w) return kv_fail(err, KV_ENOMEM, "out of memory loading %s", t->name);
-    kv_dequantize(t->type, t->data, w, n);
-    rc = bd->b->ops->matrix_create(bd->b, w, m->info.n_vocab, dim, &m->head, err);
-    free(w);
-    if (rc == KV_OK) m->info.weight_bytes += bd->b->ops->matrix_bytes(m->head);
-    return rc;
+    if ((rc = load_vocab_matrix(bd, t, &m->head, err))) return rc;
+    if (!bd->b->gathers_embedding) return KV_OK;
+    m->embed_matrix = m->head;
+    return t == m->embed ? KV_OK : load_vocab_matrix(bd, m->embed, &m->embed_matrix, err);
+}
+
+void kv_model_finish(kv_model *m, const kv_backend *b) {
+    int exact = b->numerics == KV_EXACT;
+    m->info.bytes_per_slot = (size_t)2 * m->info.shape.head_dim * (exact ? 4 : 2);
+    m->info.backend = b->ops->name;
+    m->info.cache_type = exact ? "f32" : b->open_runner ? "bf16" : "f16";
 }
 
 static int load_all(binder *bd, kv_error *err) {
@@ -314,8 +326,7 @@ static int load_all(binder *bd, kv_error *err) {
     const kv_gguf_tensor *t = kv_gguf_find(m->file, "blk.0.attn_q.weight");
     snprintf(m->info.weights, sizeof m->info.weights, "%s (from %s%s)", bd->b->ops->matrix_format(m->head),
              kv_dtype_name(t->type), bd->adapter ? " + LoRA" : "");
-    m->info.bytes_per_slot = (size_t)2 * s->head_dim * (bd->b->numerics == KV_EXACT ? 4 : 2);
-    m->info.backend = bd->b->ops->name;
+    kv_model_finish(m, bd->b);
     return KV_OK;
 }
 
@@ -341,9 +352,11 @@ void kv_model_close(kv_model *m, kv_backend *b) {
         ops->matrix_free(b, m->layers[l].gate_up);
         ops->matrix_free(b, m->layers[l].down);
     }
+    if (m->embed_matrix != m->head) ops->matrix_free(b, m->embed_matrix);
     ops->matrix_free(b, m->head);
     free(m->layers);
     free(m->norms);
+    free(m->rope_inv);
     free(m->rope_cos);
     free(m->rope_sin);
     kv_gguf_close(m->file);

@@ -9,24 +9,17 @@
 #include <string.h>
 
 uint64_t kv_logits_hash(uint64_t seed, const float *logits, int n) {
-    enum { LANES = 8 };
-    const uint64_t prime = 0x100000001b3u;
-    uint64_t lane[LANES];
-    for (int k = 0; k < LANES; k++) lane[k] = seed ^ (0xcbf29ce484222325u + (uint64_t)k);
-    int i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        uint32_t bits[LANES];
-        memcpy(bits, logits + i, sizeof bits);
-        for (int k = 0; k < LANES; k++) lane[k] = (lane[k] ^ bits[k]) * prime;
-    }
-    for (; i < n; i++) {
+    uint64_t sum = 0;
+    for (int i = 0; i < n; i++) {
         uint32_t bits;
         memcpy(&bits, logits + i, sizeof bits);
-        lane[0] = (lane[0] ^ bits) * prime;
+        uint64_t z = ((uint64_t)(i + 1) << 32 | bits) * 0x9E3779B97F4A7C15u;
+        z ^= z >> 32;
+        z *= 0xD6E8FEB86659FD93u;
+        sum += z ^ z >> 29;
     }
-    uint64_t h = 0xcbf29ce484222325u;
-    for (int k = 0; k < LANES; k++) h = (h ^ lane[k]) * prime;
-    return h;
+    uint64_t h = (seed ^ sum) * 0x100000001b3u;
+    return h ^ h >> 31;
 }
 
 int kv_argmax(const float *logits, int n) {

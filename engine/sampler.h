@@ -4,7 +4,8 @@
 
 #include "engine/engine.h"
 
-/* FNV-1a over the bits of a row, in eight interleaved lanes (so that it costs microseconds), chained from `seed`. */
+/* Sum over i of a mix of (i, bits of logits[i]), chained from `seed`: any number of threads, on any device, may add in
+ * any order. */
 uint64_t kv_logits_hash(uint64_t seed, const float *logits, int n);
 
 /* Index of the largest logit, the lowest index on ties; KV_ENUM when any logit is NaN or infinite. */

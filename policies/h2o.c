@@ -8,6 +8,7 @@
  * multi-head only; the mean would rank the same), and the reduction runs when the buffer is full instead of at every
  * token.  The default split, half recent and half heavy, is the authors'. */
 #include "policies/policy.h"
+#include "policies/policy_cuda.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -43,6 +44,13 @@ static void h2o_score(const void *state, const kv_score_args *a, float *score) {
     memcpy(score, a->mass, (size_t)a->n_slots * sizeof *score);
 }
 
+#ifdef KV_HAVE_CUDA
+static int h2o_score_cuda(const void *state, const kv_cuda_heads *h) {
+    (void)state;
+    return kv_cuda_score_mass(h);
+}
+#endif
+
 static const kv_option options[] = {
     {"recent", NAN, 0, 1048576, 1, NULL, "newest slots that never leave; default: half the budget"},
     {.name = NULL},
@@ -58,5 +66,6 @@ const kv_policy kv_policy_h2o = {
     .open = h2o_open,
     .close = h2o_close,
     .protect = h2o_protect,
-    .score = {[KV_CPU] = h2o_score},
+    .score = h2o_score,
+    .score_cuda = KV_CUDA_FN(h2o_score_cuda),
 };

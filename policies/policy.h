@@ -15,8 +15,6 @@
 
 #include "engine/kv.h"
 
-enum { KV_CPU, KV_CUDA, KV_DEVICES };
-
 enum {
     KV_NEED_MASS = 1,    /* score sees `mass`: attention probability received per slot, summed over all queries so far
                             and over the query heads of the group */
@@ -53,9 +51,9 @@ typedef struct kv_gates {
 } kv_gates;
 
 typedef struct kv_policy_args {
-    const double *values;  /* one per kv_option, in order, defaults filled in */
-    int budget;            /* M */
-    int buffer;            /* B */
+    const double *values; /* one per kv_option, in order, defaults filled in */
+    int budget;           /* M */
+    int buffer;           /* B */
     uint64_t seed;
     const kv_gates *gates; /* NULL when none were loaded; outlives the policy's state */
 } kv_policy_args;
@@ -66,8 +64,8 @@ typedef struct kv_services {
     /* out (n_rows, n_out) = x (n_rows, n_in) * w^T + b, w (n_out, n_in) row-major, b (n_out) or NULL; fp32 */
     void (*linear)(void *ctx, float *out, const float *x, const float *w, const float *b, int n_rows, int n_in,
                    int n_out);
-    float *scratch;    /* n_scratch floats, contents undefined */
-    size_t n_scratch;  /* >= KV_MIN_SCRATCH */
+    float *scratch;   /* n_scratch floats, contents undefined */
+    size_t n_scratch; /* >= KV_MIN_SCRATCH */
 } kv_services;
 
 /* New rows of one layer, about to be appended; rows may belong to different sequences. */
@@ -93,17 +91,25 @@ typedef struct kv_score_args {
     const float *queries;      /* (n_queries, group, head_dim), oldest first, with KV_NEED_QUERIES, else NULL */
     int n_queries;             /* min(window(), T) */
     int group, head_dim;
-    float *scratch;            /* (n_queries + 4) * n_slots floats */
+    float *scratch; /* (n_queries + 4) * n_slots floats */
 } kv_score_args;
 
+struct kv_cuda_heads; /* policy_cuda.h */
+
+#ifdef KV_HAVE_CUDA
+#define KV_CUDA_FN(f) f
+#else
+#define KV_CUDA_FN(f) NULL
+#endif
+
 typedef struct kv_policy {
-    const char *name;  /* "h2o" */
-    const char *title; /* "H2O" for plots and tables */
-    const char *paper; /* "arXiv:2306.14048" */
-    const char *help;  /* one line */
-    unsigned needs;    /* KV_NEED_* */
-    int n_stats;       /* float columns per slot */
-    int never_evicts;  /* 1: full cache; M and B are ignored */
+    const char *name;         /* "h2o" */
+    const char *title;        /* "H2O" for plots and tables */
+    const char *paper;        /* "arXiv:2306.14048" */
+    const char *help;         /* one line */
+    unsigned needs;           /* KV_NEED_* */
+    int n_stats;              /* float columns per slot */
+    int never_evicts;         /* 1: full cache; M and B are ignored */
     const kv_option *options; /* ends with {.name = NULL}; NULL = none */
     /* Checks parameters and builds per-run state (NULL is a valid state).  Shape and gates outlive it. */
     int (*open)(void **state, const kv_shape *shape, const kv_policy_args *args, kv_error *err);
@@ -111,8 +117,14 @@ typedef struct kv_policy {
     /* Protection: slots with pos < *n_sink and the newest *n_recent slots outrank every score.  NULL = none. */
     void (*protect)(const void *state, int *n_sink, int *n_recent);
     int (*window)(const void *state); /* queries wanted, with KV_NEED_QUERIES */
-    void (*observe[KV_DEVICES])(const void *state, const kv_services *sv, const kv_observe_args *a);
-    void (*score[KV_DEVICES])(const void *state, const kv_score_args *a, float *score /* (n_slots) */);
+    void (*observe)(const void *state, const kv_services *sv, const kv_observe_args *a);
+    void (*score)(const void *state, const kv_score_args *a, float *score /* (n_slots) */); /* the definition */
+    /* The same scores for every head of h, enqueued on h->stream; returns a cudaError_t.  NULL: the engine brings the
+     * declared inputs to the host and runs `score` there (score_path = host). */
+    int (*score_cuda)(const void *state, const struct kv_cuda_heads *h);
+    /* Stat column that holds nothing but the log retention of the loaded gates while every other stat is 0, or -1.  A
+     * device then computes it beside q, k and v instead of calling observe.  NULL = -1. */
+    int (*gate_stat)(const void *state);
 } kv_policy;
 
 #endif

@@ -13,6 +13,7 @@
  * mix is the output function of SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014).
  */
 #include "policies/policy.h"
+#include "policies/policy_cuda.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -49,6 +50,12 @@ static void random_score(const void *state, const kv_score_args *a, float *score
         score[i] = (float)(mix(h + golden * ((uint64_t)a->pos[i] + 1)) >> 40) * 0x1p-24f;
 }
 
+#ifdef KV_HAVE_CUDA
+static int random_score_cuda(const void *state, const kv_cuda_heads *h) {
+    return kv_cuda_score_hash(h, *(const uint64_t *)state);
+}
+#endif
+
 static const kv_option options[] = {
     {"seed", NAN, 0, 9007199254740991.0, 1, NULL, "of the hash; default: the seed of the run"},
     {.name = NULL},
@@ -62,5 +69,6 @@ const kv_policy kv_policy_random = {
     .options = options,
     .open = random_open,
     .close = random_close,
-    .score = {[KV_CPU] = random_score},
+    .score = random_score,
+    .score_cuda = KV_CUDA_FN(random_score_cuda),
 };

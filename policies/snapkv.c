@@ -11,6 +11,7 @@
  * neighbours in score order after the first); all in fp32.  Departs from the paper: group maximum before the softmax,
  * softmax without the window's own columns, mean instead of sum, maximum pooling. */
 #include "policies/policy.h"
+#include "policies/policy_cuda.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -115,6 +116,13 @@ static void snapkv_score(const void *state, const kv_score_args *a, float *score
     }
 }
 
+#ifdef KV_HAVE_CUDA
+static int snapkv_score_cuda(const void *state, const kv_cuda_heads *h) {
+    const snapkv_state *s = state;
+    return kv_cuda_score_attention(h, s->window, s->pool);
+}
+#endif
+
 static const kv_option options[] = {
     {"window", 8, 1, 256, 1, NULL, "newest queries that vote; their slots never leave"},
     {"pool", 7, 1, 255, 1, NULL, "odd width of the maximum pooling over neighbouring slots; 1 = none"},
@@ -132,5 +140,6 @@ const kv_policy kv_policy_snapkv = {
     .close = snapkv_close,
     .protect = snapkv_protect,
     .window = snapkv_window,
-    .score = {[KV_CPU] = snapkv_score},
+    .score = snapkv_score,
+    .score_cuda = KV_CUDA_FN(snapkv_score_cuda),
 };

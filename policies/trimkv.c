@@ -15,6 +15,7 @@
  * Departs from the paper as the authors' code does: its exponent is T - p.  Departs from their code: gate and lb in
  * fp32 by default; where lb > -1e-7 the lookahead form uses its limit, ln n, instead of inf - inf. */
 #include "policies/policy.h"
+#include "policies/policy_cuda.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -142,6 +143,18 @@ static void trimkv_score(const void *state, const kv_score_args *a, float *score
     }
 }
 
+#ifdef KV_HAVE_CUDA
+static int trimkv_score_cuda(const void *state, const kv_cuda_heads *h) {
+    const trimkv_state *s = state;
+    return kv_cuda_score_retention(h, s->lookahead, s->knorm);
+}
+#endif
+
+static int trimkv_gate_stat(const void *state) {
+    const trimkv_state *s = state;
+    return s->knorm || s->bf16 ? -1 : STAT_LB;
+}
+
 static const kv_option options[] = {
     {"window", 0, 0, 1048576, 1, NULL, "newest slots that never leave"},
     {"lookahead", 1, 1, 1048576, 1, NULL, "future steps over which retention is summed"},
@@ -161,6 +174,8 @@ const kv_policy kv_policy_trimkv = {
     .open = trimkv_open,
     .close = trimkv_close,
     .protect = trimkv_protect,
-    .observe = {[KV_CPU] = trimkv_observe},
-    .score = {[KV_CPU] = trimkv_score},
+    .observe = trimkv_observe,
+    .score = trimkv_score,
+    .score_cuda = KV_CUDA_FN(trimkv_score_cuda),
+    .gate_stat = trimkv_gate_stat,
 };

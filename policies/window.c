@@ -6,6 +6,7 @@
  * Departs from the paper: keys keep the rotation of their original positions (the authors re-index them inside the
  * cache), and the reduction runs when the buffer is full instead of at every token. */
 #include "policies/policy.h"
+#include "policies/policy_cuda.h"
 
 #include <stdlib.h>
 
@@ -38,6 +39,13 @@ static void window_score(const void *state, const kv_score_args *a, float *score
     for (int i = 0; i < a->n_slots; i++) score[i] = (float)a->pos[i];
 }
 
+#ifdef KV_HAVE_CUDA
+static int window_score_cuda(const void *state, const kv_cuda_heads *h) {
+    (void)state;
+    return kv_cuda_score_position(h);
+}
+#endif
+
 static const kv_option options[] = {
     {"sinks", 4, 0, 1048576, 1, NULL, "first positions that never leave; 0 is the plain sliding window"},
     {.name = NULL},
@@ -52,5 +60,6 @@ const kv_policy kv_policy_window = {
     .open = window_open,
     .close = window_close,
     .protect = window_protect,
-    .score = {[KV_CPU] = window_score},
+    .score = window_score,
+    .score_cuda = KV_CUDA_FN(window_score_cuda),
 };

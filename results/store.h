@@ -100,6 +100,7 @@ int kv_store_sample(kv_store *s, int64_t run_id, const kv_sample_row *r, kv_erro
 int kv_store_has_sample(kv_store *s, const char *cell_key, int64_t build_id, const char *item, int k, int *found,
                         kv_error *err);
 
+/* Clocks, temperature and live slots: 0 = not measured. */
 typedef struct kv_timing_row {
     const char *phase;
     int rep, batch, ctx;

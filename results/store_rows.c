@@ -287,6 +287,7 @@ int kv_store_has_sample(kv_store *s, const char *cell_key, int64_t build_id, con
     return rc;
 }
 
+/* A device without telemetry, or a CPU, has no clocks; then no throttle bits are known either. */
 int kv_store_timing(kv_store *s, int64_t run_id, const kv_timing_row *r, kv_error *err) {
     const kv_store_value v[] = {{"run_id", KV_STORE_INT, .integer = run_id},
                                 TEXT(r, phase),
@@ -295,12 +296,12 @@ int kv_store_timing(kv_store *s, int64_t run_id, const kv_timing_row *r, kv_erro
                                 INT(r, ctx),
                                 INT(r, n_tokens),
                                 REAL(r, seconds),
-                                INT(r, sm_clock_mhz),
-                                INT(r, mem_clock_mhz),
-                                INT(r, temp_c),
-                                INT(r, throttle),
-                                INT(r, live_first),
-                                INT(r, live_last)};
+                                REF(r, sm_clock_mhz),
+                                REF(r, mem_clock_mhz),
+                                REF(r, temp_c),
+                                {"throttle", r->sm_clock_mhz ? KV_STORE_INT : KV_STORE_REF, .integer = r->throttle},
+                                REF(r, live_first),
+                                REF(r, live_last)};
     return kv_store_insert(s, "timing", v, COUNT(v), NULL, err);
 }
 
@@ -310,8 +311,8 @@ int kv_store_memory(kv_store *s, int64_t run_id, const kv_memory_row *r, kv_erro
                                 INT(r, kv),
                                 INT(r, workspace),
                                 INT(r, graphs),
-                                INT(r, device_free_before),
-                                INT(r, device_free_after),
+                                REF(r, device_free_before),
+                                REF(r, device_free_after),
                                 INT(r, host_peak_rss)};
     return kv_store_insert(s, "memory", v, COUNT(v), NULL, err);
 }

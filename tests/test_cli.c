@@ -8,6 +8,7 @@
 
 #include <cjson/cJSON.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,7 +83,7 @@ static char *dump(const char *db) {
 
 static void help_shows_examples_for_every_command(void **state) {
     (void)state;
-    static const char *const commands[] = {"run", "generate", "tokenize", "speed", "list", "doctor", "plot"};
+    static const char *const commands[] = {"run", "generate", "tokenize", "speed", "list", "doctor", "plot", "paper"};
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++) {
         char line[64];
         snprintf(line, sizeof line, "%s --help", commands[i]);
@@ -128,6 +129,26 @@ static void refuses_values_that_make_no_sense(void **state) {
     cli_expect("generate --model " TINY " --prompt a --chat klingon", 2, "klingon");
     cli_expect("generate --model " TINY " --prompt a --trace", 2, "--json");
     cli_expect("tokenize --model " TINY, 2, "--text or --file");
+}
+
+static void says_where_a_model_cannot_run(void **state) {
+    (void)state;
+    cli_expect(RUN "--backend gpu", 2, "auto|cpu|cuda");
+    cli_expect("speed --model " TINY " --backend tpu", 2, "auto|cpu|cuda");
+    /* this build, this machine or the device number: one of them is at fault, and is named */
+    cli_result r = cli_run("generate --model " TINY " --prompt a --backend cuda --device 200");
+    assert_true(r.code == 2 || r.code == 3);
+    assert_non_null(strstr(r.err, r.code == 2 ? "--device 200" : "--backend cuda"));
+    cli_free(&r);
+}
+
+static void random_weights_are_for_speed_only(void **state) {
+    (void)state;
+    cli_expect("run --model synth:tiny", 2, "random weights have no tokenizer");
+    cli_expect("generate --model synth:tiny --prompt a", 2, "random weights have no tokenizer");
+    cli_expect("tokenize --model synth:tiny --text a", 2, "random weights have no tokenizer");
+    cli_expect("speed --model synth:tinny", 3, "synth:tiny");
+    cli_expect("speed --model synth:tiny --adapter golden/tiny-adapter", 2, "--adapter");
 }
 
 static void refuses_empty_values(void **state) {
@@ -502,11 +523,14 @@ static void tokenize_prints_ids(void **state) {
     cli_free(&chat);
 }
 
+#define SPEED "speed --model " TINY " --backend cpu --quiet --format json "
+
 static void speed_prints_one_object_per_cell(void **state) {
     (void)state;
     cJSON *rows =
-        run_json("speed --model " TINY " --policy full,window --budget 32 --buffer 8 --ctx 64 --batch 1,2 --max-new 20 "
-                 "--reps 2 --threads 1 --quiet --format json",
+        run_json(with_db(SPEED "--policy full,window --budget 32 --buffer 8 --ctx 64 --batch 1,2 --max-new 20 "
+                               "--reps 2 --threads 1",
+                         "speed1.sqlite"),
                  0);
     const cJSON *r;
     assert_int_equal(cJSON_GetArraySize(rows), 4);
@@ -516,18 +540,131 @@ static void speed_prints_one_object_per_cell(void **state) {
         assert_true(number_of(r, "prefill_tok_s") > 0 && number_of(r, "decode_tok_s") > 0);
         assert_true(number_of(r, "bytes_per_step") > 0);
         assert_true(number_of(r, "decode_min") <= number_of(r, "decode_tok_s"));
+        assert_true(number_of(r, "ms_min") <= number_of(r, "ms_per_step"));
+        assert_true(number_of(r, "mem_sum") >= number_of(r, "weight_bytes"));
+        assert_true(cJSON_IsNull(cJSON_GetObjectItem(r, "copy_share")));
     }
     /* the same weights, more keys and values */
     assert_true(number_of(cJSON_GetArrayItem(rows, 0), "bytes_per_step") >
                 number_of(cJSON_GetArrayItem(rows, 1), "bytes_per_step"));
     cJSON_Delete(rows);
-    rows = run_json("speed --model " TINY
-                    " --policy full,trimkv --ctx 16,510 --batch 1 --max-new 8 --reps 1 --quiet --format json",
-                    1);
-    assert_int_equal(cJSON_GetArraySize(rows), 4);
+    rows = run_json(
+        with_db(SPEED "--policy full,trimkv --ctx 16,510 --batch 1,max --max-new 8 --reps 1", "speed2.sqlite"), 1);
+    assert_int_equal(cJSON_GetArraySize(rows), 8);
     assert_string_equal(text_of(cJSON_GetArrayItem(rows, 0), "status"), "done");
     assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 1), "error"), "gates"));
-    assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 2), "error"), "context"));
+    assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 2), "error"), "--batch max"));
+    assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 4), "error"), "context"));
+    cJSON_Delete(rows);
+}
+
+/* First column of the only row of a query. */
+static int64_t count_in(const char *db, const char *sql) {
+    sqlite3 *s;
+    sqlite3_stmt *st;
+    assert_int_equal(sqlite3_open(scratch_path(&dir, db), &s), SQLITE_OK);
+    if (sqlite3_prepare_v2(s, sql, -1, &st, NULL) != SQLITE_OK) fail_msg("%s: %s", sql, sqlite3_errmsg(s));
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    int64_t n = sqlite3_column_int64(st, 0);
+    sqlite3_finalize(st);
+    sqlite3_close(s);
+    return n;
+}
+
+static void speed_records_every_repetition(void **state) {
+    (void)state;
+    const char *db = "speed3.sqlite";
+    cJSON_Delete(
+        run_json(with_db(SPEED "--policy full,h2o --budget 32 --buffer 8 --ctx 64 --batch 2 --max-new 20 --reps 3 "
+                               "--prefill-reps 2 --threads 1",
+                         db),
+                 0));
+    assert_int_equal(count_in(db, "SELECT count(*) FROM run WHERE status = 'done' AND task_id IS NULL"), 2);
+    assert_int_equal(count_in(db, "SELECT count(*) FROM timing WHERE phase = 'decode'"), 6);
+    assert_int_equal(count_in(db, "SELECT count(*) FROM timing WHERE phase = 'prefill'"), 4);
+    assert_int_equal(count_in(db, "SELECT count(*) FROM timing WHERE phase = 'decode' AND batch = 2 AND ctx = 64 AND "
+                                  "n_tokens = 38 AND seconds > 0 AND sm_clock_mhz IS NULL AND throttle IS NULL"),
+                     6);
+    assert_int_equal(count_in(db, "SELECT count(*) FROM memory WHERE weights > 0 AND kv > 0"), 2);
+    assert_int_equal(count_in(db, "SELECT count(*) FROM counter WHERE name = 'steps' AND value = 19"), 2);
+    assert_int_equal(count_in(db, "SELECT count(*) FROM counter WHERE name = 'evictions' AND value > 0"), 1);
+    assert_int_equal(count_in(db, "SELECT count(DISTINCT cell_key) FROM run"), 2);
+    /* the same cells again are new runs of the same keys */
+    cJSON_Delete(
+        run_json(with_db(SPEED "--policy full --ctx 64 --batch 2 --max-new 20 --reps 1 --prefill-reps 0", db), 0));
+    assert_int_equal(count_in(db, "SELECT count(*) FROM run"), 3);
+    assert_int_equal(count_in(db, "SELECT count(DISTINCT cell_key) FROM run"), 2);
+    cli_expect(with_db("plot --gnuplot /nowhere/gnuplot", db), 3, "no cell");
+}
+
+static void speed_covers_ten_cycles_unless_told_otherwise(void **state) {
+    (void)state;
+    cJSON *rows = run_json(
+        with_db(SPEED "--policy full,window --budget 16 --buffer 16,4 --ctx 20 --batch 1 --reps 1", "speed4.sqlite"),
+        0);
+    assert_int_equal(cJSON_GetArraySize(rows), 3);
+    const cJSON *r;
+    cJSON_ArrayForEach(r, rows) assert_true(number_of(r, "max_new") == 161);
+    cJSON_Delete(rows);
+}
+
+static void speed_streams_a_prompt_and_says_that_the_cpu_has_no_profile(void **state) {
+    (void)state;
+    cli_result r = cli_run(with_db("speed --model " TINY
+                                   " --backend cpu --policy window,h2o --budget 32 --buffer 8 --prefill stream:8,full "
+                                   "--ctx 60 --batch 3 --max-new 9 --reps 1 --quiet --profile",
+                                   "speed5.sqlite"));
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "stream:8"));
+    char *line = strstr(r.err, "--profile:");
+    assert_non_null(line);
+    assert_null(strstr(line + 1, "--profile:"));
+    cli_free(&r);
+}
+
+static void a_dry_run_of_speed_predicts_bytes(void **state) {
+    (void)state;
+    cli_result r = cli_run("speed --model synth:qwen3-4b," TINY " --policy full,trimkv --ctx 400,2000000 --batch 4,max "
+                           "--dry-run --backend cpu");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "would not fit"));
+    assert_non_null(strstr(r.out, "cannot run: the model's context"));
+    assert_non_null(strstr(r.out, "cannot run: no gates"));
+    assert_non_null(strstr(r.out, "16 cells"));
+    cli_free(&r);
+}
+
+static void paper_lists_and_predicts_published_tables(void **state) {
+    (void)state;
+    cli_result r = cli_run("paper");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "trimkv-table5"));
+    cli_free(&r);
+    cli_expect("paper trimkv-tabel5", 2, "did you mean 'trimkv-table5'");
+    cli_expect("paper trimkv-table5 --model nowhere.gguf --dry-run --db /nowhere/x.sqlite", 3, "/nowhere");
+    r = cli_run(with_db("paper trimkv-table5 --dry-run", "paper.sqlite"));
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "9 cells"));
+    assert_non_null(strstr(r.out, "32786"));
+    cli_free(&r);
+    assert_true(count_in("paper.sqlite", "SELECT count(*) FROM paper_number") > 2000);
+    assert_int_equal(count_in("paper.sqlite", "SELECT count(*) FROM run"), 0);
+}
+
+static void paper_sets_published_beside_measured(void **state) {
+    (void)state;
+    /* the tiny model's context is too short: every cell fails, the published values stand */
+    cJSON *rows = run_json(
+        with_db("paper trimkv-table5 --backend cpu --model " TINY " --quiet --format json --reps 1", "paper.sqlite"),
+        1);
+    assert_int_equal(cJSON_GetArraySize(rows), 12);
+    const cJSON *r = cJSON_GetArrayItem(rows, 0);
+    assert_string_equal(text_of(r, "policy"), "FullKV");
+    assert_true(number_of(r, "published") == 68.44 && number_of(r, "ctx") == 32786 && number_of(r, "batch") == 4);
+    assert_non_null(strstr(text_of(r, "error"), "context"));
+    r = cJSON_GetArrayItem(rows, 1);
+    assert_string_equal(text_of(r, "policy"), "SeerAttn-R");
+    assert_string_equal(text_of(r, "status"), "published");
     cJSON_Delete(rows);
 }
 
@@ -583,6 +720,8 @@ int main(void) {
         cmocka_unit_test(help_shows_examples_for_every_command),
         cmocka_unit_test(refuses_what_it_does_not_know),
         cmocka_unit_test(refuses_values_that_make_no_sense),
+        cmocka_unit_test(says_where_a_model_cannot_run),
+        cmocka_unit_test(random_weights_are_for_speed_only),
         cmocka_unit_test(refuses_empty_values),
         cmocka_unit_test(refuses_prompts_that_cannot_be_read),
         cmocka_unit_test(stray_bytes_in_a_prompt_become_tokens_and_the_json_stays_clean),
@@ -606,6 +745,12 @@ int main(void) {
         cmocka_unit_test(generate_splits_the_question_off),
         cmocka_unit_test(tokenize_prints_ids),
         cmocka_unit_test(speed_prints_one_object_per_cell),
+        cmocka_unit_test(speed_records_every_repetition),
+        cmocka_unit_test(speed_covers_ten_cycles_unless_told_otherwise),
+        cmocka_unit_test(speed_streams_a_prompt_and_says_that_the_cpu_has_no_profile),
+        cmocka_unit_test(a_dry_run_of_speed_predicts_bytes),
+        cmocka_unit_test(paper_lists_and_predicts_published_tables),
+        cmocka_unit_test(paper_sets_published_beside_measured),
         cmocka_unit_test(plot_without_gnuplot_says_what_to_install),
         cmocka_unit_test(plot_makes_the_folder_it_writes_to),
         cmocka_unit_test(list_and_doctor_tell_what_is_there),

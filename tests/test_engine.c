@@ -244,7 +244,7 @@ static void settings_that_make_no_sense_are_refused(void **st) {
     kv_error err;
     th_result r[1];
     th_config good = {.batch = 1, .max_new = 5, .ignore_eos = 1}, cfg = good;
-    cfg.batch = 65;
+    cfg.batch = KV_MAX_BATCH + 1;
     assert_int_equal(th_generate(f.e, &f.p.setup, f.prompts, n_tokens, 1, &cfg, r, NULL, &err), KV_EARG);
     cfg = good;
     cfg.chunk = 5; /* the buffer is 4 */
@@ -270,7 +270,8 @@ static void a_model_cut_at_any_4_KiB_is_refused(void **st) {
         assert_int_equal(truncate(path, (off_t)n), 0);
         for (kv_numerics kind = KV_EXACT; kind <= KV_FAST; kind++) {
             kv_engine *e = NULL;
-            int rc = kv_engine_open(&(kv_engine_options){path, NULL, kind, 1}, &e, &err);
+            int rc =
+                kv_engine_open(&(kv_engine_options){.model_path = path, .numerics = kind, .n_threads = 1}, &e, &err);
             if (rc != KV_EFORMAT || !strstr(err.text, "cut.gguf"))
                 fail_msg("%zu of %zu bytes: code %d, '%s'", n, size, rc, err.text);
         }

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/cache.h"
+#include "engine/cpu/cache.h"
 #include "tests/support/harness.h"
 
 enum { PROMPT = 400, NEW = 100 };

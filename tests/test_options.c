@@ -168,7 +168,16 @@ static void names_option_and_value_in_errors(void **state) {
         {KV_CMD_RUN, "--dry-run=1", "--dry-run", "takes no value"},
         {KV_CMD_RUN, "--budget 1 --budget 2", "--budget", "twice"},
         {KV_CMD_RUN, "--batch 1,2", "--batch", "not a list"},
-        {KV_CMD_RUN, "--batch 65", "--batch", "65 is outside"},
+        {KV_CMD_RUN, "--batch 1025", "--batch", "1025 is outside"},
+        {KV_CMD_RUN, "--batch max", "--batch", "'max'"},
+        {KV_CMD_SPEED, "--batch 4,maxi", "--batch", "'maxi'"},
+        {KV_CMD_SPEED, "--batch 4,,max", "--batch", "empty"},
+        {KV_CMD_RUN, "--backend gpu", "--backend", "auto|cpu|cuda"},
+        {KV_CMD_RUN, "--device -1", "--device", "-1"},
+        {KV_CMD_RUN, "--profile", "--profile", "speed"},
+        {KV_CMD_PAPER, "one two", "two", "start with --"},
+        {KV_CMD_PAPER, "one --name two", "--name", "twice"},
+        {KV_CMD_PAPER, "-x", "-x", "start with --"},
         {KV_CMD_RUN, "--query sideways", "--query", "after|before"},
         {KV_CMD_RUN, "--numerics exact,slow", "--numerics", "'slow'"},
         {KV_CMD_RUN, "--format xml", "--format", "table|json|csv"},
@@ -189,6 +198,28 @@ static void names_option_and_value_in_errors(void **state) {
         if (rc != KV_EARG || !strstr(err.text, cases[i].a) || !strstr(err.text, cases[i].b))
             fail_msg("'%s': code %d, text '%s', expected '%s' and '%s'", cases[i].line, rc, err.text, cases[i].a,
                      cases[i].b);
+        kv_opts_free(&o);
+    }
+}
+
+static void a_word_may_stand_in_a_list_of_numbers(void **state) {
+    (void)state;
+    kv_opts o;
+    assert_int_equal(parse(KV_CMD_SPEED, "--batch 4,max,8..16*2,4,max", &o, NULL), KV_OK);
+    static const int64_t expected[] = {4, 0, 8, 16};
+    assert_int_equal(kv_opts_n(&o, KV_OPT_BATCHES), 4);
+    for (size_t i = 0; i < 4; i++) assert_int_equal(o.v[KV_OPT_BATCHES].ints[i], expected[i]);
+    kv_opts_free(&o);
+}
+
+static void a_table_is_named_with_or_without_its_option(void **state) {
+    (void)state;
+    static const char *const lines[] = {"trimkv-table5 --reps 2", "--reps 2 trimkv-table5", "--name trimkv-table5",
+                                        "--name=trimkv-table5"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        kv_opts o;
+        assert_int_equal(parse(KV_CMD_PAPER, lines[i], &o, NULL), KV_OK);
+        assert_string_equal(kv_opts_text(&o, KV_OPT_PAPER_NAME), "trimkv-table5");
         kv_opts_free(&o);
     }
 }
@@ -240,6 +271,8 @@ int main(void) {
         cmocka_unit_test(takes_both_notations),
         cmocka_unit_test(keeps_commas_where_no_list_is_meant),
         cmocka_unit_test(names_option_and_value_in_errors),
+        cmocka_unit_test(a_word_may_stand_in_a_list_of_numbers),
+        cmocka_unit_test(a_table_is_named_with_or_without_its_option),
         cmocka_unit_test(help_wins_over_mistakes),
         cmocka_unit_test(the_table_is_consistent),
         cmocka_unit_test(suggests_only_what_is_near),

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/place.h"
 #include "bench/plan.h"
 
 #define TINY KV_SOURCE_DIR "/tests/golden/tiny-llama.gguf"
@@ -145,8 +146,8 @@ static const kv_cell_identity base = {.model = "m",
 
 static void the_key_tells_apart_whatever_changes_results(void **state) {
     (void)state;
-    kv_cell_identity v[24];
-    char keys[24][65];
+    kv_cell_identity v[25];
+    char keys[25][65];
     size_t n = sizeof v / sizeof *v;
     for (size_t i = 0; i < n; i++) v[i] = base;
     v[1].model = "m2", v[2].adapter = "", v[3].gates = "g2", v[4].tokenizer = "t2", v[5].chat = "c2";
@@ -154,6 +155,7 @@ static void the_key_tells_apart_whatever_changes_results(void **state) {
     v[10].task_version = 2, v[11].grader_version = 2, v[12].policy = "h2o:recent=4", v[13].budget = 128;
     v[14].buffer = 16, v[15].chunk = 32, v[16].query_before = 1, v[17].max_new = 20, v[18].temperature = 0.5;
     v[19].top_p = 0.9, v[20].top_k = 5, v[21].min_p = 0.1, v[22].seed = 1, v[23].numerics = "exact";
+    v[24].backend = "cuda";
     for (size_t i = 0; i < n; i++) kv_cell_key(&v[i], keys[i]);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(strlen(keys[i]), 64);
@@ -216,6 +218,86 @@ static void gates_count_only_for_policies_that_use_them(void **state) {
     kv_plan_free(&b);
 }
 
+static void a_cell_says_where_it_runs(void **state) {
+    (void)state;
+    kv_plan p;
+    build("--policy h2o --prompt-variant short --backend cpu", &p);
+    assert_int_equal(p.cells[0].device, KV_CPU);
+    assert_string_equal(kv_place_name(p.cells[0].device), "cpu");
+    assert_string_equal(kv_place_name(KV_CUDA), "cuda");
+    kv_plan_free(&p);
+}
+
+static void auto_takes_only_shapes_that_the_kernels_know(void **state) {
+    (void)state;
+    const kv_shape odd = {.n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .head_dim = 20, .dim = 80},
+                   wide = {.n_layers = 2, .n_heads = 32, .n_kv_heads = 2, .head_dim = 64, .dim = 2048};
+    kv_opts o;
+    kv_device_kind device = KV_CUDA;
+    parse(KV_CMD_RUN, "--backend auto", &o);
+    assert_int_equal(kv_place_choose(&o, &odd, &device, NULL), KV_OK);
+    assert_int_equal(device, KV_CPU);
+    device = KV_CUDA;
+    assert_int_equal(kv_place_choose(&o, &wide, &device, NULL), KV_OK);
+    assert_int_equal(device, KV_CPU);
+    kv_opts_free(&o);
+}
+
+static void random_weights_are_no_model_for_tasks(void **state) {
+    (void)state;
+    kv_opts o;
+    kv_paths paths;
+    kv_plan p;
+    kv_error err = {0};
+    parse(KV_CMD_RUN, "--model synth:tiny", &o);
+    assert_int_equal(kv_paths_find(&paths, &err), KV_OK);
+    assert_int_equal(kv_plan_build(&o, &paths, &p, &err), KV_EARG);
+    assert_non_null(strstr(err.text, "tokenizer"));
+    kv_plan_free(&p);
+    kv_opts_free(&o);
+}
+
+static void a_synthetic_model_is_known_by_name_and_seed(void **state) {
+    (void)state;
+    kv_opts o;
+    kv_paths paths;
+    kv_identity a;
+    kv_error err = {0};
+    assert_int_equal(kv_paths_find(&paths, &err), KV_OK);
+    parse(KV_CMD_SPEED, "--model synth:tiny --seed 3", &o);
+    assert_int_equal(kv_identity_resolve(&o, 0, &paths, &a, &err), KV_OK);
+    assert_int_equal(kv_identity_load(&a, &err), KV_OK);
+    assert_string_equal(a.model_sha256, "synth:tiny:3");
+    assert_true(a.synth_gates && a.gates_sha256[0] && !a.tokenizer);
+    assert_int_equal(a.shape.n_layers, kv_synth_find("tiny")->shape.n_layers);
+    kv_gate_file *gates;
+    kv_identity_open_gates(&a, &a.shape, &gates, &err);
+    assert_non_null(gates);
+    kv_gates_close(gates);
+    kv_identity_free(&a);
+    kv_opts_free(&o);
+    parse(KV_CMD_SPEED, "--model synth:tiny --gates none", &o);
+    assert_int_equal(kv_identity_resolve(&o, 0, &paths, &a, &err), KV_OK);
+    kv_identity_open_gates(&a, &a.synth->shape, &gates, &err);
+    assert_null(gates);
+    kv_opts_free(&o);
+    parse(KV_CMD_SPEED, "--model synth:tinny", &o);
+    assert_int_equal(kv_identity_resolve(&o, 0, &paths, &a, &err), KV_ENOTFOUND);
+    kv_opts_free(&o);
+}
+
+static void predicts_slots_for_every_kind_of_prefill(void **state) {
+    (void)state;
+    kv_policy_spec full, h2o;
+    assert_int_equal(kv_policy_parse("full", &full, NULL), KV_OK);
+    assert_int_equal(kv_policy_parse("h2o", &h2o, NULL), KV_OK);
+    assert_int_equal(kv_plan_slots(full.policy, 0, 0, 0, 100, 50, 1000), 150);
+    assert_int_equal(kv_plan_slots(full.policy, 0, 0, 0, 100, 50, 120), 120);
+    assert_int_equal(kv_plan_slots(h2o.policy, 32, 8, 0, 100, 50, 1000), 100);
+    assert_int_equal(kv_plan_slots(h2o.policy, 32, 8, 8, 100, 50, 1000), 40);
+    assert_int_equal(kv_plan_slots(h2o.policy, 32, 8, 0, 10, 5, 1000), 15);
+}
+
 static void two_spellings_of_one_cell_are_one_cell(void **state) {
     (void)state;
     kv_plan p;
@@ -270,6 +352,11 @@ int main(void) {
         cmocka_unit_test(the_key_is_stable),
         cmocka_unit_test(batch_limit_and_threads_are_not_in_the_key),
         cmocka_unit_test(gates_count_only_for_policies_that_use_them),
+        cmocka_unit_test(a_cell_says_where_it_runs),
+        cmocka_unit_test(auto_takes_only_shapes_that_the_kernels_know),
+        cmocka_unit_test(random_weights_are_no_model_for_tasks),
+        cmocka_unit_test(a_synthetic_model_is_known_by_name_and_seed),
+        cmocka_unit_test(predicts_slots_for_every_kind_of_prefill),
         cmocka_unit_test(two_spellings_of_one_cell_are_one_cell),
         cmocka_unit_test(an_other_model_gets_the_tasks_own_variant_and_no_gates),
         cmocka_unit_test(prints_what_would_be_held),

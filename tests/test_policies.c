@@ -94,7 +94,7 @@ static void window_with_more_sinks_than_budget_keeps_the_newest_sinks(void **st)
 
 static void random_scores(const opened *o, int layer, int head, int n, const int32_t *pos, float *score) {
     kv_score_args a = {.layer = layer, .kv_head = head, .n_slots = n, .n_seen = n, .pos = pos};
-    o->spec.policy->score[KV_CPU](o->state, &a, score);
+    o->spec.policy->score(o->state, &a, score);
 }
 
 static void random_score_belongs_to_the_position(void **st) {
@@ -257,7 +257,7 @@ static void snapkv_scores(const opened *o, int q0, int q1, int n_slots, const in
                        .group = 2,
                        .head_dim = 2,
                        .scratch = scratch};
-    o->spec.policy->score[KV_CPU](o->state, &a, score);
+    o->spec.policy->score(o->state, &a, score);
 }
 
 static const int32_t eight[8] = {0, 1, 2, 3, 4, 5, 6, 7};
@@ -336,7 +336,7 @@ static void snapkv_survives_huge_logits(void **st) {
                        .group = 1,
                        .head_dim = 2,
                        .scratch = scratch};
-    o.spec.policy->score[KV_CPU](o.state, &a, score);
+    o.spec.policy->score(o.state, &a, score);
     assert_near(score, (double[]){.5, 0, .5, 0}, 4, 1e-6);
     close_policy(&o);
 }
@@ -358,7 +358,7 @@ static void trimkv_scores(const opened *o, int n, const int32_t *pos, int n_seen
         lnk[i] = norms ? (float)log(norms[i]) : 0;
     }
     kv_score_args a = {.n_slots = n, .n_seen = n_seen, .pos = pos, .stats = stats};
-    o->spec.policy->score[KV_CPU](o->state, &a, score);
+    o->spec.policy->score(o->state, &a, score);
 }
 
 static const double beta[6] = {.999, .5, .9, .97, .99, .8};
@@ -410,7 +410,7 @@ static void trimkv_lookahead_is_finite_for_saturated_gates(void **st) {
     float score[6];
     opened o = open_policy("trimkv:lookahead=4", shape_gate, 4, 0, &gates);
     kv_score_args a = {.n_slots = 6, .n_seen = 100, .pos = eight, .stats = stats};
-    o.spec.policy->score[KV_CPU](o.state, &a, score);
+    o.spec.policy->score(o.state, &a, score);
     for (int i = 0; i < 6; i++) assert_true(fabs(score[i] - (log(4) + (102 - i + 1.5) * lb[i])) < 1e-6);
     close_policy(&o);
 }
@@ -430,7 +430,7 @@ static void observe(const opened *o, const float *x, const float *k, int n, size
     assert_non_null(scratch);
     kv_services sv = {.linear = kv_mini_linear, .scratch = scratch, .n_scratch = n_scratch};
     kv_observe_args a = {.n_rows = n, .hidden = x, .k = k, .v = k, .pos = eight, .stats = stats};
-    o->spec.policy->observe[KV_CPU](o->state, &sv, &a);
+    o->spec.policy->observe(o->state, &sv, &a);
     free(scratch);
 }
 

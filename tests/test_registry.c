@@ -50,10 +50,10 @@ static void declarations_are_complete(void **st) {
     for (int i = 0; i < n; i++) {
         const kv_policy *p = all[i];
         assert_non_null(p->open);
-        assert_true(p->never_evicts || p->score[KV_CPU]);
+        assert_true(p->never_evicts || p->score);
         assert_true(p->n_stats >= 0 && p->n_stats <= KV_MAX_STATS);
         assert_int_equal(p->n_stats > 0, (p->needs & KV_NEED_OBSERVE) != 0);
-        assert_int_equal(p->observe[KV_CPU] != NULL, (p->needs & KV_NEED_OBSERVE) != 0);
+        assert_int_equal(p->observe != NULL, (p->needs & KV_NEED_OBSERVE) != 0);
         assert_int_equal(p->window != NULL, (p->needs & KV_NEED_QUERIES) != 0);
     }
 }

@@ -1,4 +1,4 @@
-/* device.h - which CUDA devices there are, and what a copy reaches on one. */
+/* device.h - which CUDA devices there are, and what their memory reaches. */
 #ifndef KV_CUDA_DEVICE_H
 #define KV_CUDA_DEVICE_H
 
@@ -21,8 +21,17 @@ typedef struct kv_cuda_device {
 int kv_cuda_device_count(int *n, kv_error *err);
 int kv_cuda_device_query(int device, kv_cuda_device *out, kv_error *err);
 
-/* Best of `reps` device-to-device copies of `bytes`, counting bytes read and written, in GB/s (1e9). */
-int kv_cuda_measure_copy(int device, size_t bytes, int reps, double *gb_s, kv_error *err);
+/* Memory bandwidth in GB/s (1e9), bytes read and written counted: the ceiling that speed figures are measured against.
+ * Each is the best of `reps` runs over `bytes` (at least 1 GiB, so that no cache holds it; KV_EARG otherwise). */
+typedef struct kv_cuda_bandwidth {
+    double copy_gb_s; /* device-to-device copy */
+    double read_gb_s; /* our own kernel that only reads */
+    double best_gb_s; /* the larger of the two */
+} kv_cuda_bandwidth;
+int kv_cuda_measure_bandwidth(int device, size_t bytes, int reps, kv_cuda_bandwidth *out, kv_error *err);
+
+/* What the maker's datasheet promises for a device of this name, in GB/s; 0 when it is not in the table. */
+double kv_cuda_datasheet_gb_s(const char *name);
 
 #ifdef __cplusplus
 }

@@ -44,4 +44,6 @@ int32_t *gj_ids(const cJSON *o, const char *key, int *n) {
     return out;
 }
 
-int gj_exists(const char *path) { return access(path, R_OK) == 0; }
+int gj_exists(const char *path) {
+    return access(path, R_OK) == 0;
+}

@@ -13,7 +13,7 @@
 const char *const th_tiny_gates = KV_SOURCE_DIR "/tests/golden/tiny-gates";
 
 kv_engine *th_open(const char *model, const char *adapter, kv_numerics numerics, int n_threads) {
-    kv_engine_options o = {model, adapter, numerics, n_threads};
+    kv_engine_options o = {.model_path = model, .adapter_dir = adapter, .numerics = numerics, .n_threads = n_threads};
     kv_engine *e = NULL;
     kv_error err;
     if (kv_engine_open(&o, &e, &err)) fail_msg("cannot open %s: %s", model, err.text);
@@ -22,6 +22,20 @@ kv_engine *th_open(const char *model, const char *adapter, kv_numerics numerics,
 
 kv_engine *th_open_tiny(kv_numerics numerics, int n_threads) {
     return th_open(KV_SOURCE_DIR "/tests/golden/tiny-llama.gguf", NULL, numerics, n_threads);
+}
+
+kv_engine *th_open_tiny_cuda(kv_numerics numerics) {
+    kv_engine_options o = {
+        .model_path = KV_SOURCE_DIR "/tests/golden/tiny-llama.gguf", .numerics = numerics, .device = KV_CUDA};
+    kv_engine *e = NULL;
+    kv_error err;
+    int rc = kv_engine_open(&o, &e, &err);
+    if (rc == KV_ENOTFOUND || rc == KV_EUNSUPPORTED) {
+        print_message("skipped: %s\n", err.text);
+        skip();
+    }
+    if (rc) fail_msg("%s", err.text);
+    return e;
 }
 
 void th_policy_open(th_policy *p, const kv_engine *e, const char *gates, const char *spec, int budget, int buffer) {
@@ -33,7 +47,12 @@ void th_policy_open(th_policy *p, const kv_engine *e, const char *gates, const c
         fail_msg("%s", err.text);
     kv_policy_args args = {p->spec.values, budget, buffer, 7, p->gates ? kv_gates_view(p->gates) : NULL};
     if (p->spec.policy->open(&p->state, shape, &args, &err)) fail_msg("%s", err.text);
-    p->setup = (kv_setup){p->spec.policy, p->state, p->spec.canonical, budget, buffer};
+    p->setup = (kv_setup){.policy = p->spec.policy,
+                          .state = p->state,
+                          .spec = p->spec.canonical,
+                          .budget = budget,
+                          .buffer = buffer,
+                          .gates = args.gates};
 }
 
 void th_policy_close(th_policy *p) {
@@ -97,8 +116,13 @@ int th_generate(kv_engine *e, const kv_setup *s, const int32_t *prompts, const i
                 const th_config *cfg, th_result *results, kv_generate_stats *stats, kv_error *err) {
     feeder f = {prompts, n_tokens, n, 0, cfg, results};
     memset(results, 0, (size_t)n * sizeof *results);
-    kv_generate_options o = {.batch = cfg->batch, .chunk = cfg->chunk, .stop_ids = cfg->stop_ids,
-                             .n_stop_ids = cfg->n_stop_ids, .trace = cfg->trace, .next = next_request,
-                             .done = take_result, .user = &f};
+    kv_generate_options o = {.batch = cfg->batch,
+                             .chunk = cfg->chunk,
+                             .stop_ids = cfg->stop_ids,
+                             .n_stop_ids = cfg->n_stop_ids,
+                             .trace = cfg->trace,
+                             .next = next_request,
+                             .done = take_result,
+                             .user = &f};
     return kv_generate(e, s, &o, stats, err);
 }

@@ -12,6 +12,9 @@ enum { TH_MAX_TOKENS = 128, TH_MAX_PROMPT = 2048 };
 kv_engine *th_open_tiny(kv_numerics numerics, int n_threads);
 kv_engine *th_open(const char *model, const char *adapter, kv_numerics numerics, int n_threads);
 
+/* The tiny model on the first GPU; skips the test when there is none or the build has no CUDA. */
+kv_engine *th_open_tiny_cuda(kv_numerics numerics);
+
 /* A policy instance for the engine; the tiny gates are given to policies that need gates. */
 typedef struct th_policy {
     kv_policy_spec spec;
@@ -37,8 +40,8 @@ typedef struct th_result {
 
 typedef struct th_config {
     int batch, chunk, max_new;
-    int n_context;         /* of every prompt; 0 = whole */
-    const int *order;      /* order of arrival, NULL = 0, 1, ... */
+    int n_context;    /* of every prompt; 0 = whole */
+    const int *order; /* order of arrival, NULL = 0, 1, ... */
     kv_sampling sampling;
     const kv_prefix *const *prefix; /* one per prompt, or NULL */
     const kv_trace *trace;

@@ -122,7 +122,7 @@ void kv_mini_append(kv_mini *m, int n, const float *hidden, const float *q, cons
         float *scratch = get_scratch(KV_MIN_SCRATCH);
         kv_services sv = {.linear = kv_mini_linear, .scratch = scratch, .n_scratch = KV_MIN_SCRATCH};
         kv_observe_args a = {m->layer, n, hidden, k, k, pos, stats};
-        p->observe[KV_CPU](m->state, &sv, &a);
+        p->observe(m->state, &sv, &a);
         free(scratch);
     }
     for (int h = 0; h < n_kv; h++) {
@@ -171,7 +171,7 @@ void kv_mini_score(kv_mini *m, int head) {
         .head_dim = d,
         .scratch = scratch,
     };
-    p->score[KV_CPU](m->state, &a, m->score);
+    p->score(m->state, &a, m->score);
     free(scratch);
     free(queries);
     free(keys);

@@ -1,6 +1,6 @@
 /* mini_cache.h - one layer of a cache, naive, to drive a policy through its table without the engine.
  *
- * Appends rows (calling observe), attends in double precision (filling the mass column), scores with score[KV_CPU],
+ * Appends rows (calling observe), attends in double precision (filling the mass column), scores with score,
  * selects with kv_select, compacts, and keeps the history of every head as kv_ref_event.  Failed allocations and
  * failed calls are cmocka failures. */
 #ifndef KV_TESTS_MINI_CACHE_H

@@ -4,7 +4,7 @@
  * appended; attention runs over everything held and adds attention mass where a policy wants it; the last queries are
  * kept in a ring.  Eviction is not here: it comes after the last layer (reduce.c).  Every row's result depends on its
  * own sequence only, so packing sequences together changes no bit. */
-#include "engine/internal.h"
+#include "engine/cpu/runner.h"
 
 #include <math.h>
 #include <string.h>
@@ -38,7 +38,7 @@ static int wants_observe(const pass *p) {
 
 static void copy_kv(const pass *p) {
     const kv_shape *s = &p->e->model.info.shape;
-    kv_workspace *ws = &p->e->ws;
+    kv_workspace *ws = p->e->ws;
     size_t nk = (size_t)s->n_kv_heads * s->head_dim, width = qkv_width(s);
     for (int r = 0; r < p->n_rows; r++) {
         const float *row = ws->qkv + r * width + (size_t)s->n_heads * s->head_dim;
@@ -50,14 +50,14 @@ static void copy_kv(const pass *p) {
 /* Fills ws->stats (row, kv head, columns after the mass). */
 static void observe(const pass *p, int layer) {
     const kv_shape *s = &p->e->model.info.shape;
-    kv_workspace *ws = &p->e->ws;
+    kv_workspace *ws = p->e->ws;
     const kv_columns *c = columns_of(p);
     int width = c->n_cols - c->has_mass;
     kv_services sv = {p->e->backend, serve_linear, ws->services, KV_SERVICE_SCRATCH};
     for (int i = 0; i < c->n_sets; i++) {
         const kv_policy *pol = c->sets[i]->policy;
         kv_observe_args a = {layer, p->n_rows, ws->hidden, ws->k, ws->v, ws->pos, ws->stats_one};
-        pol->observe[KV_CPU](c->sets[i]->state, &sv, &a);
+        pol->observe(c->sets[i]->state, &sv, &a);
         float *dst = ws->stats + c->first[i] - c->has_mass;
         for (int j = 0; j < p->n_rows * s->n_kv_heads; j++)
             for (int k = 0; k < pol->n_stats; k++) dst[(size_t)j * width + k] = ws->stats_one[j * pol->n_stats + k];
@@ -66,7 +66,7 @@ static void observe(const pass *p, int layer) {
 
 static void trace_rows(const pass *p, int layer) {
     const kv_shape *s = &p->e->model.info.shape;
-    kv_workspace *ws = &p->e->ws;
+    kv_workspace *ws = p->e->ws;
     size_t nq = (size_t)s->n_heads * s->head_dim, nk = (size_t)s->n_kv_heads * s->head_dim;
     for (int i = 0; i < p->n_segs; i++) {
         int r0 = p->row_of[i];
@@ -84,8 +84,8 @@ static void save_queries(const pass *p, int layer) {
         kv_seq *q = p->segs[i].seq;
         int w = q->columns->window, n = p->segs[i].n;
         for (int r = w && n > w ? n - w : 0; w && r < n; r++)
-            memcpy(q->ring + ((size_t)layer * w + (q->n_seen + r) % w) * row,
-                   p->e->ws.qkv + (size_t)(p->row_of[i] + r) * qkv_width(s), row * sizeof(float));
+            memcpy(kv_cpu_seq_of(q)->ring + ((size_t)layer * w + (q->n_seen + r) % w) * row,
+                   p->e->ws->qkv + (size_t)(p->row_of[i] + r) * qkv_width(s), row * sizeof(float));
     }
 }
 
@@ -93,7 +93,7 @@ static int attention(const pass *p, int layer, kv_error *err) {
     kv_engine *e = p->e;
     const kv_shape *s = &e->model.info.shape;
     const kv_ops *ops = e->backend->ops;
-    kv_workspace *ws = &e->ws;
+    kv_workspace *ws = e->ws;
     size_t nq = (size_t)s->n_heads * s->head_dim, width = qkv_width(s);
     const kv_columns *c = columns_of(p);
     size_t stats_row = (size_t)s->n_kv_heads * (c->n_cols - c->has_mass);
@@ -101,8 +101,8 @@ static int attention(const pass *p, int layer, kv_error *err) {
     kv_attend_task attend[KV_MAX_ROWS];
     for (int i = 0; i < p->n_segs; i++) {
         const kv_segment *g = &p->segs[i];
-        const kv_page_layout *l = kv_page_pool_layout(g->seq->cache.pool);
-        const kv_head_slots *heads = kv_cache_head(&g->seq->cache, layer, 0);
+        const kv_page_layout *l = kv_page_pool_layout(kv_cpu_seq_of(g->seq)->cache.pool);
+        const kv_head_slots *heads = kv_cache_head(&kv_cpu_seq_of(g->seq)->cache, layer, 0);
         int r0 = p->row_of[i];
         const float *q = ws->qkv + r0 * width, *k = q + nq, *v = k + (size_t)s->n_kv_heads * s->head_dim;
         append[i] =
@@ -120,7 +120,7 @@ static int run_layer(const pass *p, int layer, kv_error *err) {
     const kv_shape *s = &e->model.info.shape;
     const kv_layer *ly = &e->model.layers[layer];
     const kv_ops *ops = e->backend->ops;
-    kv_workspace *ws = &e->ws;
+    kv_workspace *ws = e->ws;
     float eps = e->model.rms_eps;
     int n = p->n_rows, watched = wants_observe(p);
     ops->matmul(e->backend, &(kv_matmul_args){.out = ws->qkv,
@@ -153,30 +153,27 @@ static int run_layer(const pass *p, int layer, kv_error *err) {
     return KV_OK;
 }
 
-/* Logits of the last row of every segment that wants them.  Consecutive outputs are computed in one product. */
-static void run_head(const pass *p) {
+/* Logits of the last row of every segment that wants a token, one row after the other. */
+static void run_head(const pass *p, float *logits) {
     kv_engine *e = p->e;
     const kv_model *m = &e->model;
     size_t dim = (size_t)m->info.shape.dim, n_vocab = (size_t)m->info.n_vocab;
-    for (int i = 0; i < p->n_segs;) {
-        float *out = p->segs[i].logits;
-        if (!out) {
-            i++;
-            continue;
+    int n = 0;
+    for (int i = 0; i <= p->n_segs; i++) {
+        if (n == KV_HEAD_ROWS || (i == p->n_segs && n)) {
+            e->backend->ops->matmul(e->backend, &(kv_matmul_args){.out = logits,
+                                                                  .x = e->ws->last,
+                                                                  .w = m->head,
+                                                                  .n_rows = n,
+                                                                  .norm_weight = m->out_norm,
+                                                                  .norm_eps = m->rms_eps});
+            logits += (size_t)n * n_vocab;
+            n = 0;
         }
-        int n = 0;
-        while (i + n < p->n_segs && n < KV_MAX_BATCH && p->segs[i + n].logits == out + n * n_vocab) {
-            int last = p->row_of[i + n] + p->segs[i + n].n - 1;
-            memcpy(e->ws.last + n * dim, e->ws.x + last * dim, dim * sizeof(float));
-            n++;
-        }
-        e->backend->ops->matmul(e->backend, &(kv_matmul_args){.out = out,
-                                                              .x = e->ws.last,
-                                                              .w = m->head,
-                                                              .n_rows = n,
-                                                              .norm_weight = m->out_norm,
-                                                              .norm_eps = m->rms_eps});
-        i += n;
+        if (i == p->n_segs || !p->segs[i].wants_token) continue;
+        int last = p->row_of[i] + p->segs[i].n - 1;
+        kv_cpu_seq_of(p->segs[i].seq)->logits = logits + (size_t)n * n_vocab;
+        memcpy(e->ws->last + n++ * dim, e->ws->x + last * dim, dim * sizeof(float));
     }
 }
 
@@ -186,25 +183,28 @@ static void count_work(const pass *p) {
     e->bytes_read += (int64_t)in->weight_bytes;
     for (int i = 0; i < p->n_segs; i++) {
         kv_seq *q = p->segs[i].seq;
-        double held = kv_cache_mean_slots(&q->cache);
-        if (held > q->peak_slots) q->peak_slots = held;
+        const kv_cache *cache = &kv_cpu_seq_of(q)->cache;
+        double held = kv_cache_mean_slots(cache);
+        q->account.held = held;
+        if (held > q->account.peak_slots) q->account.peak_slots = held;
+        q->account.bytes_peak = cache->bytes_peak;
         e->bytes_read += (int64_t)(held * in->shape.n_layers * in->shape.n_kv_heads * (double)in->bytes_per_slot + 0.5);
     }
 }
 
-int kv_forward(kv_engine *e, kv_segment *segs, int n_segs, const kv_trace *trace, kv_error *err) {
+int kv_cpu_forward(kv_engine *e, kv_segment *segs, int n_segs, float *logits, const kv_trace *trace, kv_error *err) {
     kv_segment run[KV_MAX_ROWS];
     int index[KV_MAX_ROWS];
     pass p = {.e = e, .segs = run, .trace = trace};
     for (int i = 0; i < n_segs; i++) {
-        segs[i].status = kv_cache_extend(&segs[i].seq->cache, segs[i].n, segs[i].err);
+        segs[i].status = kv_cache_extend(&kv_cpu_seq_of(segs[i].seq)->cache, segs[i].n, segs[i].err);
         if (segs[i].status) continue;
         index[p.n_segs] = i;
         p.row_of[p.n_segs] = p.n_rows;
         run[p.n_segs++] = segs[i];
         for (int r = 0; r < segs[i].n; r++, p.n_rows++) {
-            e->ws.pos[p.n_rows] = segs[i].seq->n_seen + r;
-            kv_model_embed(&e->model, segs[i].tokens[r], e->ws.x + (size_t)p.n_rows * e->model.info.shape.dim);
+            e->ws->pos[p.n_rows] = segs[i].seq->n_seen + r;
+            kv_model_embed(&e->model, segs[i].tokens[r], e->ws->x + (size_t)p.n_rows * e->model.info.shape.dim);
         }
     }
     if (!p.n_segs) return KV_OK;
@@ -212,7 +212,7 @@ int kv_forward(kv_engine *e, kv_segment *segs, int n_segs, const kv_trace *trace
         int rc = run_layer(&p, l, err);
         if (rc) return rc;
     }
-    run_head(&p);
+    run_head(&p, logits);
     count_work(&p);
     for (int i = 0; i < p.n_segs; i++) segs[index[i]].seq->n_seen += segs[index[i]].n;
     return KV_OK;

@@ -2,7 +2,7 @@
 #ifndef KV_CACHE_H
 #define KV_CACHE_H
 
-#include "engine/pages.h"
+#include "engine/cpu/pages.h"
 
 typedef struct kv_cache {
     kv_page_pool *pool; /* borrowed */

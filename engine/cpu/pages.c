@@ -4,7 +4,7 @@
  * address.  Slabs with free pages form a doubly linked list; one whose pages are all free is unmapped (one spare is
  * kept), so a cache that shrinks gives its memory back and the process's resident size follows what the policies
  * hold.  malloc is not used: its thresholds would decide when memory returns. */
-#include "engine/pages.h"
+#include "engine/cpu/pages.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
 /* cache.c - page tables of one sequence. */
-#include "engine/cache.h"
+#include "engine/cpu/cache.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * Runs after the last layer of a forward.  Each (sequence, layer, KV head) is independent, so they are spread over the
  * threads; a traced run goes in order instead.  The policy sees contiguous copies of what it declared, the shared
  * selector decides, and the backend moves the slots. */
-#include "engine/internal.h"
+#include "engine/cpu/runner.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -19,15 +19,6 @@ typedef struct scratch {
 typedef struct head_job {
     int seq, layer, head;
 } head_job;
-
-int kv_seq_slots(const kv_seq *s) {
-    int most = 0;
-    for (int l = 0; l < s->cache.n_layers; l++) {
-        int n = kv_cache_layer_slots(&s->cache, l);
-        if (n > most) most = n;
-    }
-    return most;
-}
 
 static size_t scratch_bytes(const kv_shape *s, const kv_columns *c, int n_slots) {
     size_t group = (size_t)s->n_heads / s->n_kv_heads, n = (size_t)n_slots;
@@ -53,7 +44,8 @@ static int copy_queries(const kv_shape *s, const kv_seq *q, int window, int laye
     size_t group = (size_t)s->n_heads / s->n_kv_heads, d = (size_t)s->head_dim;
     for (int i = 0; i < n; i++) {
         int t = q->n_seen - n + i;
-        memcpy(out + i * group * d, q->ring + (((size_t)layer * w + t % w) * s->n_heads + kv_head * group) * d,
+        memcpy(out + i * group * d,
+               kv_cpu_seq_of(q)->ring + (((size_t)layer * w + t % w) * s->n_heads + kv_head * group) * d,
                group * d * sizeof(float));
     }
     return n;
@@ -64,10 +56,10 @@ static int choose(kv_engine *e, const kv_seq *q, int layer, int head, const scra
     const kv_shape *s = &e->model.info.shape;
     const kv_columns *c = q->columns;
     const kv_policy *pol = q->setup->policy;
-    const kv_head_slots *h = kv_cache_head(&q->cache, layer, head);
+    const kv_head_slots *h = kv_cache_head(&kv_cpu_seq_of(q)->cache, layer, head);
     const float *stats[KV_MAX_STATS] = {NULL};
     int n = h->n_slots;
-    e->backend->ops->gather(e->backend, kv_page_pool_layout(q->cache.pool), h,
+    e->backend->ops->gather(e->backend, kv_page_pool_layout(kv_cpu_seq_of(q)->cache.pool), h,
                             pol->needs & KV_NEED_KEYS ? sc->keys : NULL, sc->pos, c->n_cols ? sc->cols : NULL);
     for (int k = 0; k < pol->n_stats; k++) stats[k] = sc->cols + (size_t)(c->has_mass + k) * n;
     kv_score_args a = {.layer = layer,
@@ -85,7 +77,7 @@ static int choose(kv_engine *e, const kv_seq *q, int layer, int head, const scra
         a.queries = sc->queries;
         a.n_queries = copy_queries(s, q, pol->window(q->setup->state), layer, head, sc->queries);
     }
-    pol->score[KV_CPU](q->setup->state, &a, sc->score);
+    pol->score(q->setup->state, &a, sc->score);
     int n_sink = 0, n_recent = 0;
     if (pol->protect) pol->protect(q->setup->state, &n_sink, &n_recent);
     return kv_select(sc->score, sc->pos, n, q->setup->budget, n_sink, n_recent, sc->kept, sc->select);
@@ -99,10 +91,10 @@ static int count_moved(const int32_t *kept, int n) {
 
 static int reduce_head(kv_engine *e, kv_seq *q, int layer, int head, const scratch *sc, int *moved,
                        const kv_trace *trace) {
-    kv_head_slots *h = kv_cache_head(&q->cache, layer, head);
+    kv_head_slots *h = kv_cache_head(&kv_cpu_seq_of(q)->cache, layer, head);
     int n = h->n_slots, keep = choose(e, q, layer, head, sc);
     if (keep < 0) return keep;
-    e->backend->ops->compact(e->backend, kv_page_pool_layout(q->cache.pool), h, sc->kept, keep);
+    e->backend->ops->compact(e->backend, kv_page_pool_layout(kv_cpu_seq_of(q)->cache.pool), h, sc->kept, keep);
     *moved = count_moved(sc->kept, keep);
     if (trace && trace->on_evict) {
         for (int i = 0; i < keep; i++) sc->select[i] = sc->pos[sc->kept[i]];
@@ -113,15 +105,19 @@ static int reduce_head(kv_engine *e, kv_seq *q, int layer, int head, const scrat
 
 static int list_jobs(kv_seq *const *seqs, const int *at, int n_seqs, head_job **out, int *n_slots) {
     int n = 0, cap = 0;
-    for (int i = 0; i < n_seqs; i++) cap += seqs[i]->cache.n_layers * seqs[i]->cache.n_kv_heads;
+    for (int i = 0; i < n_seqs; i++) {
+        const kv_cache *c = &kv_cpu_seq_of(seqs[i])->cache;
+        cap += c->n_layers * c->n_kv_heads;
+    }
     head_job *jobs = malloc((size_t)cap * sizeof *jobs);
     *n_slots = 0;
     for (int i = 0; jobs && i < n_seqs; i++) {
-        for (int l = 0; at[i] && l < seqs[i]->cache.n_layers; l++) {
-            int held = kv_cache_layer_slots(&seqs[i]->cache, l);
+        const kv_cache *c = &kv_cpu_seq_of(seqs[i])->cache;
+        for (int l = 0; at[i] && l < c->n_layers; l++) {
+            int held = kv_cache_layer_slots(c, l);
             if (held < at[i] || held <= seqs[i]->setup->budget) continue;
             if (held > *n_slots) *n_slots = held;
-            for (int h = 0; h < seqs[i]->cache.n_kv_heads; h++) jobs[n++] = (head_job){i, l, h};
+            for (int h = 0; h < c->n_kv_heads; h++) jobs[n++] = (head_job){i, l, h};
         }
     }
     *out = jobs;
@@ -139,10 +135,11 @@ static void account(kv_seq *const *seqs, const head_job *jobs, const int *keep, 
                                 q->setup->policy->name, jobs[j].layer, jobs[j].head);
             continue;
         }
-        q->n_evictions += kv_cache_head(&q->cache, jobs[j].layer, jobs[j].head)->n_slots - keep[j];
-        q->n_moved += moved[j];
-        kv_cache_truncate(&q->cache, jobs[j].layer, jobs[j].head, keep[j]);
-        if (i != last) q->n_triggers++;
+        q->account.n_evictions +=
+            kv_cache_head(&kv_cpu_seq_of(q)->cache, jobs[j].layer, jobs[j].head)->n_slots - keep[j];
+        kv_cpu_seq_of(q)->n_moved += moved[j];
+        kv_cache_truncate(&kv_cpu_seq_of(q)->cache, jobs[j].layer, jobs[j].head, keep[j]);
+        if (i != last) q->account.n_triggers++;
         last = i;
     }
 }
@@ -166,8 +163,8 @@ static void reduce_one(void *ctx, int j, int thread) {
     r->keep[j] = reduce_head(r->e, r->seqs[job->seq], job->layer, job->head, &sc, &r->moved[j], r->trace);
 }
 
-void kv_reduce(kv_engine *e, kv_seq *const *seqs, const int *at, int n_seqs, int *status, kv_error *errs,
-               const kv_trace *trace) {
+void kv_cpu_reduce(kv_engine *e, kv_seq *const *seqs, const int *at, int n_seqs, int *status, kv_error *errs,
+                   const kv_trace *trace) {
     head_job *jobs;
     int n_slots, n = list_jobs(seqs, at, n_seqs, &jobs, &n_slots);
     size_t each = n ? (scratch_bytes(&e->model.info.shape, seqs[0]->columns, n_slots) + 63) & ~(size_t)63 : 0;

@@ -1,0 +1,106 @@
+/* speed_plan.c - `speed --dry-run`: what the cells will hold, for a first look at what fits.
+ *
+ * At the most there are: the weights, the shared prompt, one fork of it that is not reduced yet, and the sequences of
+ * the batch.  Work buffers are not in it.  Real figures come from the allocator. */
+#include <math.h>
+#include <string.h>
+
+#include "bench/speed.h"
+#include "engine/file.h"
+
+static const double gib = 1 << 30;
+
+/* Bytes of weights as they would be held; 0 when only the file knows. */
+static double weight_bytes(const kv_identity *m, kv_numerics numerics, kv_device_kind device) {
+    double per_weight = numerics == KV_EXACT ? 4 : device == KV_CUDA ? 2 : 1;
+    return m->synth ? per_weight * (double)kv_synth_params(m->synth) : 0;
+}
+
+static double cache_bytes(const kv_speed_spec *s, const kv_identity *m, int *slots) {
+    const kv_policy *p = s->policy->policy;
+    int batch = s->batch ? s->batch : 1, held = s->ctx + s->max_new;
+    double prompt = (double)kv_plan_sequence_bytes(p, &m->shape, s->numerics, s->ctx);
+    if (!p->never_evicts && s->budget + s->buffer < held) held = s->budget + s->buffer;
+    *slots = held;
+    double one = (double)kv_plan_sequence_bytes(p, &m->shape, s->numerics, held);
+    if (s->chunk) return one * batch;
+    return prompt + (prompt > one ? prompt - one : 0) + one * batch;
+}
+
+/* Where a model would run, and the free bytes there: infinitely many on a GPU that is only imagined. */
+static int find_room(const kv_opts *o, const kv_identity *m, int on_gpu, kv_device_kind *device, char *name,
+                     size_t size, double *room, kv_error *err) {
+    kv_host_info host;
+    kv_gpu gpu = {0};
+    size_t free_bytes = 0;
+    int rc = kv_place_choose(o, &m->shape, device, on_gpu ? NULL : err);
+    if (on_gpu && (rc || *device == KV_CPU)) {
+        *device = KV_CUDA;
+        *room = INFINITY;
+        snprintf(name, size, "no GPU here");
+        return KV_OK;
+    }
+    if (rc) return rc;
+    kv_hostinfo_read(&host);
+    *room = (double)host.ram_available;
+    snprintf(name, size, "%s", host.cpu);
+    if (*device != KV_CUDA) return KV_OK;
+    rc = kv_gpu_open(&gpu, (int)kv_opts_int(o, KV_OPT_DEVICE), err);
+    if (rc == KV_OK) rc = kv_gpu_free_bytes(&gpu, &free_bytes, err);
+    *room = (double)free_bytes;
+    snprintf(name, size, "%s", gpu.name);
+    kv_gpu_close(&gpu);
+    return rc;
+}
+
+static void print_cell(const kv_speed_spec *s, const kv_identity *m, kv_device_kind device, double room, FILE *f) {
+    char model[96], prefill[24], budget[16] = "-", buffer[16] = "-", batch[16] = "max", weights[32] = "-";
+    int slots;
+    double w = weight_bytes(m, s->numerics, device), cache = cache_bytes(s, m, &slots);
+    kv_file_title(m->model_path, model, sizeof model);
+    kv_prefill_text(s->chunk, prefill);
+    if (s->budget) {
+        snprintf(budget, sizeof budget, "%d", s->budget);
+        snprintf(buffer, sizeof buffer, "%d", s->buffer);
+    }
+    if (s->batch) snprintf(batch, sizeof batch, "%d", s->batch);
+    if (w > 0) snprintf(weights, sizeof weights, "%.2f", w / gib);
+    fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %7d %5s %7d %7d %11s %11.2f", model,
+            s->numerics == KV_EXACT ? "exact" : "fast", s->policy->canonical, budget, buffer, prefill, s->ctx, batch,
+            s->max_new, slots, weights, cache / gib);
+    if (s->ctx + s->max_new > m->n_ctx) fprintf(f, "  cannot run: the model's context is %d", m->n_ctx);
+    if ((s->policy->policy->needs & KV_NEED_GATES) && !m->gates_path[0] && !m->synth_gates)
+        fprintf(f, "  cannot run: no gates");
+    if (w + cache > room) fprintf(f, "  would not fit: %.1f GiB, %.1f GiB free", (w + cache) / gib, room / gib);
+    fprintf(f, "\n");
+}
+
+int kv_speed_predict(const kv_opts *o, const kv_paths *p, const kv_speed_spec *cells, size_t n, int on_gpu, FILE *f,
+                     kv_error *err) {
+    kv_identity m = {0};
+    int last = -1, rc = KV_OK;
+    kv_device_kind device = KV_CPU;
+    double room = 0;
+    for (size_t i = 0; i < n && rc == KV_OK; i++) {
+        if (cells[i].model != last) {
+            char name[256];
+            kv_identity_free(&m);
+            rc = kv_identity_resolve(o, (size_t)cells[i].model, p, &m, err);
+            if (rc == KV_OK) rc = kv_identity_load(&m, err);
+            if (rc == KV_OK) rc = find_room(o, &m, on_gpu, &device, name, sizeof name, &room, err);
+            if (rc) break;
+            fprintf(f, "%s: %s", kv_place_name(device), name);
+            if (isfinite(room)) fprintf(f, ", %.1f GiB free", room / gib);
+            fprintf(f, "\n");
+            fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %7s %5s %7s %7s %11s %11s\n", "model", "numeric", "policy", "M",
+                    "B", "prefill", "ctx", "batch", "max-new", "slots", "weights GiB", "cache GiB");
+            last = cells[i].model;
+        }
+        print_cell(&cells[i], &m, device, room, f);
+    }
+    kv_identity_free(&m);
+    if (rc == KV_OK)
+        fprintf(f, "%zu cells; slots are those of a sequence per layer and KV head; the cache holds the batch%s\n", n,
+                " and the shared prompt (for batch max: of one sequence)");
+    return rc;
+}

@@ -1,0 +1,369 @@
+/* backend.cu - device memory with its books, weights, and the creation of the backend. */
+#include "engine/cuda/engine.cuh"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+extern "C" {
+#include "engine/cuda/device.h"
+#include "engine/cuda/synth.h"
+}
+
+int kv_cuda_failed(cudaError_t rc, const char *what, kv_error *err) {
+    cudaGetLastError(); /* reported here; the next launch must not find it again */
+    return kv_fail(err, rc == cudaErrorMemoryAllocation ? KV_ENOMEM : KV_EUNSUPPORTED, "CUDA: %s: %s", what,
+                   cudaGetErrorString(rc));
+}
+
+int kv_cuda_take(kv_cuda_backend *b, kv_cuda_use use, size_t bytes, const char *what, void **out, kv_error *err) {
+    *out = NULL;
+    cudaError_t rc = cudaMalloc(out, bytes ? bytes : 1);
+    if (rc != cudaSuccess) {
+        size_t left = 0, all = 0;
+        cudaGetLastError(); /* an allocation that failed is no lasting error */
+        cudaMemGetInfo(&left, &all);
+        return kv_fail(err, rc == cudaErrorMemoryAllocation ? KV_ENOMEM : KV_EUNSUPPORTED,
+                       "%.1f MiB of GPU memory for %s: %s (%.1f of %.1f GiB free): use a smaller --batch, --budget, "
+                       "context or model",
+                       (double)bytes / 1048576.0, what, cudaGetErrorString(rc), (double)left / 1073741824.0,
+                       (double)all / 1073741824.0);
+    }
+    b->used[use] += bytes;
+    b->total += bytes;
+    b->n_allocs++;
+    if (b->total > b->peak) b->peak = b->total;
+    return KV_OK;
+}
+
+void kv_cuda_give(kv_cuda_backend *b, kv_cuda_use use, void *p, size_t bytes) {
+    if (!p) return;
+    cudaFree(p);
+    b->used[use] -= bytes;
+    b->total -= bytes;
+}
+
+/* To the nearest bf16, ties to even. */
+static uint16_t to_bf16(float x) {
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    if (isfinite(x)) u += 0x7fffu + (u >> 16 & 1u);
+    return (uint16_t)(u >> 16);
+}
+
+static float from_bf16(uint16_t v) {
+    uint32_t u = (uint32_t)v << 16;
+    float x;
+    memcpy(&x, &u, sizeof x);
+    return x;
+}
+
+static int matrix_new(kv_cuda_backend *b, int n_out, int n_in, kv_matrix **out, kv_error *err) {
+    kv_matrix *m = (kv_matrix *)calloc(1, sizeof *m);
+    if (!m) return kv_fail(err, KV_ENOMEM, "out of memory for a matrix");
+    *m = (kv_matrix){NULL, n_out, n_in, b->type};
+    int rc =
+        kv_cuda_take(b, KV_USE_WEIGHTS, (size_t)n_out * n_in * kv_cuda_type_bytes(b->type), "weights", &m->data, err);
+    if (rc) {
+        free(m);
+        return rc;
+    }
+    *out = m;
+    return KV_OK;
+}
+
+typedef struct round_job {
+    const float *w;
+    uint16_t *out;
+    size_t n;
+    int parts;
+} round_job;
+
+static void round_part(void *ctx, int i, int thread) {
+    const round_job *j = (const round_job *)ctx;
+    (void)thread;
+    for (size_t k = j->n * i / j->parts; k < j->n * (i + 1) / j->parts; k++) j->out[k] = to_bf16(j->w[k]);
+}
+
+static void matrix_free(kv_backend *b, kv_matrix *m) {
+    if (!m) return;
+    kv_cuda_give((kv_cuda_backend *)b, KV_USE_WEIGHTS, m->data,
+                 (size_t)m->n_out * m->n_in * kv_cuda_type_bytes(m->type));
+    free(m);
+}
+
+static int matrix_create(kv_backend *base, const float *w, int n_out, int n_in, kv_matrix **out, kv_error *err) {
+    kv_cuda_backend *b = (kv_cuda_backend *)base;
+    size_t n = (size_t)n_out * n_in;
+    int rc = matrix_new(b, n_out, n_in, out, err);
+    if (rc) return rc;
+    cudaError_t c;
+    if (b->type == KV_CUDA_F32) {
+        c = cudaMemcpyAsync((*out)->data, w, n * sizeof *w, cudaMemcpyHostToDevice, b->stream);
+    } else {
+        uint16_t *half = (uint16_t *)malloc(n * sizeof *half);
+        if (!half) {
+            matrix_free(base, *out);
+            return kv_fail(err, KV_ENOMEM, "out of memory rounding a matrix");
+        }
+        round_job job = {w, half, n, 4 * base->n_threads};
+        kv_threads_for(base->threads, job.parts, round_part, &job);
+        c = cudaMemcpyAsync((*out)->data, half, n * sizeof *half, cudaMemcpyHostToDevice, b->stream);
+        free(half);
+    }
+    if (c == cudaSuccess) return KV_OK;
+    matrix_free(base, *out);
+    return kv_cuda_failed(c, "upload of weights", err);
+}
+
+static int matrix_synth(kv_backend *base, uint64_t seed, uint64_t matrix, float std, int n_out, int n_in,
+                        kv_matrix **out, kv_error *err) {
+    kv_cuda_backend *b = (kv_cuda_backend *)base;
+    int rc = matrix_new(b, n_out, n_in, out, err);
+    if (rc) return rc;
+    cudaError_t c = kv_cuda_fill_synth((*out)->data, b->type, (size_t)n_out * n_in, seed, matrix, std, b->stream);
+    if (c == cudaSuccess) return KV_OK;
+    matrix_free(base, *out);
+    return kv_cuda_failed(c, "random weights", err);
+}
+
+static size_t matrix_bytes(const kv_matrix *m) {
+    return (size_t)m->n_out * m->n_in * kv_cuda_type_bytes(m->type);
+}
+
+static const char *matrix_format(const kv_matrix *m) {
+    return m->type == KV_CUDA_BF16 ? "bf16" : "f32";
+}
+
+/* Angles in fp32 as the host's table has them, cosine and sine of them rounded once.  Launch: one thread an entry. */
+static __global__ void make_rope(float *cos_out, float *sin_out, const float *inv, size_t n, int half) {
+    size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) return;
+    double angle = (double)__fmul_rn((float)(i / half), inv[i % half]);
+    cos_out[i] = (float)cos(angle);
+    sin_out[i] = (float)sin(angle);
+}
+
+static int bind_rope(kv_cuda_backend *b, const kv_model *m, kv_error *err) {
+    kv_cuda_model *d = &b->model;
+    int half = m->info.shape.head_dim / 2;
+    size_t n = (size_t)m->info.n_ctx * half;
+    d->rope_bytes = (2 * n + half) * sizeof(float);
+    int rc = kv_cuda_take(b, KV_USE_WORKSPACE, d->rope_bytes, "the rotary table", &d->rope, err);
+    if (rc) return rc;
+    float *c = (float *)d->rope, *s = c + n, *inv = s + n;
+    cudaError_t e = cudaMemcpyAsync(inv, m->rope_inv, half * sizeof *inv, cudaMemcpyHostToDevice, b->stream);
+    make_rope<<<(unsigned)((n + 255) / 256), 256, 0, b->stream>>>(c, s, inv, n, half);
+    if (e == cudaSuccess) e = cudaGetLastError();
+    d->rope_cos = c;
+    d->rope_sin = s;
+    return e == cudaSuccess ? KV_OK : kv_cuda_failed(e, "rotary table", err);
+}
+
+/* Copies a host vector to the next place of the device's. */
+static const float *put_vector(kv_cuda_backend *b, float **next, const float *src, int n, cudaError_t *rc) {
+    float *at = *next;
+    if (!src) return NULL;
+    if (*rc == cudaSuccess) *rc = cudaMemcpyAsync(at, src, (size_t)n * sizeof *at, cudaMemcpyHostToDevice, b->stream);
+    *next = at + (n + 3) / 4 * 4;
+    return at;
+}
+
+static void free_model(kv_cuda_backend *b) {
+    kv_cuda_give(b, KV_USE_WEIGHTS, b->model.vectors, b->model.vectors_bytes);
+    kv_cuda_give(b, KV_USE_WORKSPACE, b->model.rope, b->model.rope_bytes);
+    free(b->model.layers);
+    memset(&b->model, 0, sizeof b->model);
+}
+
+static int bind_vectors(kv_cuda_backend *b, const kv_model *m, kv_error *err) {
+    kv_cuda_model *d = &b->model;
+    const kv_shape *s = &m->info.shape;
+    d->layers = (kv_cuda_layer *)calloc((size_t)s->n_layers, sizeof *d->layers);
+    if (!d->layers) return kv_fail(err, KV_ENOMEM, "out of memory for %d layers", s->n_layers);
+    d->vectors_bytes =
+        ((size_t)(2 * s->n_layers + 1) * (s->dim + 4) + (size_t)2 * s->n_layers * (s->head_dim + 4)) * sizeof(float);
+    int rc = kv_cuda_take(b, KV_USE_WEIGHTS, d->vectors_bytes, "norm weights", &d->vectors, err);
+    if (rc) return rc;
+    float *next = (float *)d->vectors;
+    cudaError_t c = cudaSuccess;
+    for (int l = 0; l < s->n_layers; l++) {
+        const kv_layer *h = &m->layers[l];
+        d->layers[l] = (kv_cuda_layer){h->qkv->data,
+                                       h->out->data,
+                                       h->gate_up->data,
+                                       h->down->data,
+                                       put_vector(b, &next, h->attn_norm, s->dim, &c),
+                                       put_vector(b, &next, h->ffn_norm, s->dim, &c),
+                                       put_vector(b, &next, h->q_norm, s->head_dim, &c),
+                                       put_vector(b, &next, h->k_norm, s->head_dim, &c)};
+    }
+    d->out_norm = put_vector(b, &next, m->out_norm, s->dim, &c);
+    d->embed = m->embed_matrix->data;
+    d->head = m->head->data;
+    return c == cudaSuccess ? KV_OK : kv_cuda_failed(c, "norm weights", err);
+}
+
+int kv_cuda_bind_model(kv_engine *e, kv_error *err) {
+    kv_cuda_backend *b = kv_cuda_backend_of(e);
+    const kv_shape *s = &e->model.info.shape;
+    if (b->model.layers) return KV_OK;
+    if (s->n_heads / s->n_kv_heads > KV_CUDA_GROUP_MAX)
+        return kv_fail(err, KV_EUNSUPPORTED, "%d query heads per KV head are more than the CUDA backend's %d",
+                       s->n_heads / s->n_kv_heads, KV_CUDA_GROUP_MAX);
+    if (b->type == KV_CUDA_BF16 && (s->head_dim % 32 || s->head_dim > 128 || s->dim % 32 || e->model.info.n_ff % 32))
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "head size %d, width %d, feed-forward width %d: the CUDA backend's bf16 kernels need head sizes "
+                       "32, 64, 96 or 128 and widths that are multiples of 32; use --numerics exact or --backend cpu",
+                       s->head_dim, s->dim, e->model.info.n_ff);
+    int rc = bind_vectors(b, &e->model, err);
+    if (rc == KV_OK) rc = bind_rope(b, &e->model, err);
+    if (rc) free_model(b);
+    return rc;
+}
+
+static void free_gates(kv_cuda_backend *b) {
+    kv_cuda_give(b, KV_USE_WEIGHTS, b->gates.memory, b->gates.bytes);
+    free(b->gates.layers);
+    memset(&b->gates, 0, sizeof b->gates);
+}
+
+static int needs_two_parts(const kv_gates *g) {
+    for (int l = 0; l < g->n_layers; l++)
+        for (size_t i = 0; i < (size_t)g->n_hidden * g->dim; i++)
+            if (from_bf16(to_bf16(g->layers[l].w1[i])) != g->layers[l].w1[i]) return 1;
+    return 0;
+}
+
+/* W1 of one layer as the backend holds it: fp32, or one or two bf16 parts, one below the other. */
+static void pack_w1(void *out, kv_cuda_type type, int n_parts, const float *w1, size_t n) {
+    if (type == KV_CUDA_F32) {
+        memcpy(out, w1, n * sizeof *w1);
+        return;
+    }
+    uint16_t *hi = (uint16_t *)out, *lo = hi + n;
+    for (size_t i = 0; i < n; i++) {
+        hi[i] = to_bf16(w1[i]);
+        if (n_parts == 2) lo[i] = to_bf16(w1[i] - from_bf16(hi[i]));
+    }
+}
+
+static size_t aligned(size_t n) {
+    return (n + 255) & ~(size_t)255;
+}
+
+int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err) {
+    kv_cuda_backend *b = kv_cuda_backend_of(e);
+    kv_cuda_gates *d = &b->gates;
+    if (d->source == g) return KV_OK;
+    free_gates(b);
+    size_t n = (size_t)g->n_hidden * g->dim, rest = (size_t)g->n_hidden * (1 + g->n_kv_heads) + g->n_kv_heads;
+    int n_parts = b->type == KV_CUDA_BF16 && needs_two_parts(g) ? 2 : 1;
+    size_t w1 = aligned(n * n_parts * kv_cuda_type_bytes(b->type)), each = w1 + aligned(rest * sizeof(float));
+    d->bytes = each * g->n_layers;
+    d->n_parts = n_parts;
+    d->layers = (kv_cuda_gate_layer *)calloc((size_t)g->n_layers, sizeof *d->layers);
+    char *host = (char *)malloc(each);
+    int rc = d->layers && host ? KV_OK : kv_fail(err, KV_ENOMEM, "out of memory for the retention gates");
+    if (rc == KV_OK) rc = kv_cuda_take(b, KV_USE_WEIGHTS, d->bytes, "the retention gates", &d->memory, err);
+    for (int l = 0; rc == KV_OK && l < g->n_layers; l++) {
+        const kv_gate_layer *s = &g->layers[l];
+        char *at = (char *)d->memory + each * l;
+        float *f = (float *)(host + w1), *df = (float *)(at + w1);
+        pack_w1(host, b->type, n_parts, s->w1, n);
+        memcpy(f, s->b1, g->n_hidden * sizeof *f);
+        memcpy(f + g->n_hidden, s->w2, (size_t)g->n_hidden * g->n_kv_heads * sizeof *f);
+        memcpy(f + (size_t)g->n_hidden * (1 + g->n_kv_heads), s->bias, g->n_kv_heads * sizeof *f);
+        d->layers[l] = (kv_cuda_gate_layer){at, df, df + g->n_hidden, df + (size_t)g->n_hidden * (1 + g->n_kv_heads)};
+        cudaError_t c = cudaMemcpyAsync(at, host, each, cudaMemcpyHostToDevice, b->stream);
+        if (c != cudaSuccess) rc = kv_cuda_failed(c, "upload of the retention gates", err);
+    }
+    free(host);
+    if (rc)
+        free_gates(b);
+    else
+        d->source = g;
+    return rc;
+}
+
+static void destroy(kv_backend *base) {
+    kv_cuda_backend *b = (kv_cuda_backend *)base;
+    if (!b) return;
+    free_gates(b);
+    free_model(b);
+    kv_cuda_gemm_destroy(&b->gemm);
+    kv_cuda_give(b, KV_USE_WORKSPACE, b->gemm_workspace, KV_GEMM_WORKSPACE);
+    kv_cuda_give(b, KV_USE_WORKSPACE, b->counters, KV_CUDA_COUNTERS * sizeof *b->counters);
+    if (b->stream) cudaStreamDestroy(b->stream);
+    kv_threads_free(base->threads);
+    free(b);
+}
+
+void kv_cuda_backend_memory(const kv_backend *base, kv_memory *out) {
+    const kv_cuda_backend *b = (const kv_cuda_backend *)base;
+    out->weights = b->used[KV_USE_WEIGHTS];
+    out->kv = b->used[KV_USE_CACHE];
+    out->workspace = b->used[KV_USE_WORKSPACE];
+    out->graphs = b->used[KV_USE_GRAPHS];
+    out->peak = b->peak;
+    cudaMemGetInfo(&out->device_free, &out->device_total);
+}
+
+static int start_device(kv_cuda_backend *b, kv_error *err) {
+    kv_cuda_device d;
+    int n, rc = kv_cuda_device_count(&n, err);
+    if (rc) return rc;
+    if (b->device < 0 || b->device >= n)
+        return kv_fail(err, KV_EARG, "--device %d: this machine has %d CUDA device%s, counted from 0", b->device, n,
+                       n == 1 ? "" : "s");
+    if ((rc = kv_cuda_device_query(b->device, &d, err))) return rc;
+    if (d.major != 9)
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "%s is sm_%d%d; the CUDA kernels are built for sm_90 (H100, H200): use "
+                       "--backend cpu",
+                       d.name, d.major, d.minor);
+    snprintf(b->name, sizeof b->name, "cuda/sm_%d%d", d.major, d.minor);
+    cudaError_t c = cudaSetDevice(b->device);
+    if (c == cudaSuccess) c = cudaStreamCreateWithFlags(&b->stream, cudaStreamNonBlocking);
+    if (c == cudaSuccess) c = kv_cuda_skinny_prepare();
+    return c == cudaSuccess ? KV_OK : kv_cuda_failed(c, "start", err);
+}
+
+extern "C" int kv_cuda_runner_open(kv_engine *e, const kv_columns *c, const kv_setup *setup, int max_seqs,
+                                   kv_runner **out, kv_error *err);
+
+int kv_cuda_backend_create(kv_numerics numerics, int device, int n_threads, kv_backend **out, kv_error *err) {
+    kv_cuda_backend *b = (kv_cuda_backend *)calloc(1, sizeof *b);
+    if (!b) return kv_fail(err, KV_ENOMEM, "out of memory for the CUDA backend");
+    b->device = device;
+    b->type = numerics == KV_EXACT ? KV_CUDA_F32 : KV_CUDA_BF16;
+    b->ops.name = b->name;
+    b->ops.destroy = destroy;
+    b->ops.matrix_create = matrix_create;
+    b->ops.matrix_synth = matrix_synth;
+    b->ops.matrix_free = matrix_free;
+    b->ops.matrix_bytes = matrix_bytes;
+    b->ops.matrix_format = matrix_format;
+    b->base.ops = &b->ops;
+    b->base.numerics = numerics;
+    b->base.n_threads = n_threads ? n_threads : 4;
+    b->base.open_runner = kv_cuda_runner_open;
+    b->base.gathers_embedding = 1;
+    int rc = start_device(b, err);
+    if (rc == KV_OK) rc = kv_threads_create(b->base.n_threads, &b->base.threads, err);
+    if (rc == KV_OK) rc = kv_cuda_take(b, KV_USE_WORKSPACE, KV_GEMM_WORKSPACE, "cuBLASLt", &b->gemm_workspace, err);
+    if (rc == KV_OK)
+        rc = kv_cuda_take(b, KV_USE_WORKSPACE, KV_CUDA_COUNTERS * sizeof *b->counters, "counters",
+                          (void **)&b->counters, err);
+    if (rc == KV_OK &&
+        cudaMemsetAsync(b->counters, 0, KV_CUDA_COUNTERS * sizeof *b->counters, b->stream) != cudaSuccess)
+        rc = kv_fail(err, KV_EUNSUPPORTED, "CUDA: counters could not be cleared");
+    if (rc == KV_OK) rc = kv_cuda_gemm_create(&b->gemm, b->gemm_workspace, err);
+    if (rc) {
+        destroy(&b->base);
+        return rc;
+    }
+    *out = &b->base;
+    return KV_OK;
+}

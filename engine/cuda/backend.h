@@ -1,0 +1,21 @@
+/* backend.h - the CUDA backend as the rest of the engine sees it. */
+#ifndef KV_CUDA_BACKEND_H
+#define KV_CUDA_BACKEND_H
+
+#include "engine/engine.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* fast = bf16 weights and cache with fp32 sums, exact = fp32.  n_threads: of the host's part of loading. */
+int kv_cuda_backend_create(kv_numerics numerics, int device, int n_threads, kv_backend **out, kv_error *err);
+void kv_cuda_backend_memory(const kv_backend *b, kv_memory *out);
+/* 1 when the scores, and the columns, of this setup are computed on the device. */
+int kv_cuda_setup_on_device(const kv_backend *b, const struct kv_setup *s);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,376 @@
+/* decode.cu - the fused decode step: about five kernels a layer, captured once in a graph and replayed.
+ *
+ *   begin    pages and slots for the new token of every sequence; embedding, prepared for the first norm
+ *   qkv      q, k, v and the hidden layer of the retention gate in one product
+ *   attend   head norms, rotation, append, gate, ring, attention (attend_slots.cu)
+ *   out      product, residual, prepared for the next norm
+ *   gate_up  product, SwiGLU
+ *   down     product, residual, prepared for the next norm
+ *   head     logits;  mass: attention mass of all layers;  score, select, compact: at a trigger;  sample, publish
+ *
+ * All buffers are there before; nothing is allocated and nothing waits for the host.  A graph serves any sequences in
+ * its rows: which rows take part, their lengths and tables lie in device memory. */
+#include "engine/cuda/engine.cuh"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BEGIN_THREADS = 256 };
+
+typedef struct begin_args {
+    kv_cuda_seq *seqs;
+    const int32_t *active, *token;
+    const __nv_bfloat16 *embed; /* (n_vocab, dim) */
+    const float *norm;          /* (dim) */
+    float *x, *squares;         /* (n, dim), (n, squares of dim) */
+    __nv_bfloat16 *normed;      /* (n, dim) */
+    int dim, n_vocab, n_heads;  /* n_heads: n_layers * n_kv_heads */
+    void **stack;
+    int32_t *height;
+} begin_args;
+
+/* Launch: (1 + heads / BEGIN_THREADS, n) blocks of BEGIN_THREADS: block 0 of a row embeds, the others take slots. */
+static __global__ void begin_step(begin_args a) {
+    int row = blockIdx.y;
+    if (!a.active[row]) return;
+    kv_cuda_seq &s = a.seqs[row];
+    if (blockIdx.x > 0) {
+        int head = (blockIdx.x - 1) * BEGIN_THREADS + threadIdx.x;
+        if (head >= a.n_heads) return;
+        int held = s.n_slots[head];
+        if (held % KV_PAGE == 0)
+            s.pages[(size_t)head * s.page_cap + held / KV_PAGE] = a.stack[atomicSub(a.height, 1) - 1];
+        s.n_slots[head] = held + 1;
+        return;
+    }
+    if (threadIdx.x == 0) s.n_seen++;
+    int token = min(max(a.token[row], 0), a.n_vocab - 1);
+    for (int i0 = 0; i0 < a.dim; i0 += BEGIN_THREADS) {
+        int i = i0 + threadIdx.x;
+        float x = i < a.dim ? __bfloat162float(a.embed[(size_t)token * a.dim + i]) : 0, s2 = x * x;
+        for (int d = 8; d; d /= 2) s2 += __shfl_xor_sync(~0u, s2, d);
+        if (i >= a.dim) continue;
+        a.x[(size_t)row * a.dim + i] = x;
+        a.normed[(size_t)row * a.dim + i] = __float2bfloat16_rn(x * a.norm[i]);
+        if (i % 16 == 0) a.squares[(size_t)row * ((a.dim + 15) / 16) + i / 16] = s2;
+    }
+}
+
+/* Keeps the stream busy so that what is enqueued behind it starts without waiting for the host.  Launch: one thread. */
+static __global__ void hold_stream(long long cycles) {
+    long long start = clock64();
+    while (clock64() - start < cycles) {
+    }
+}
+
+/* What a step is enqueued with. */
+typedef struct pass {
+    kv_cuda_runner *r;
+    int n, most_slots;
+    kv_profile *profile;
+    cudaEvent_t from, to;
+    int64_t n_launches;
+    cudaError_t rc;
+} pass;
+
+static void open_mark(pass *p) {
+    if (!p->profile || p->rc != cudaSuccess) return;
+    hold_stream<<<1, 1, 0, p->r->b->stream>>>(60000);
+    p->rc = cudaEventRecord(p->from, p->r->b->stream);
+}
+
+static void close_mark(pass *p, const char *name, double bytes, int launches, cudaError_t rc) {
+    kv_profile *f = p->profile;
+    float ms = 0;
+    p->n_launches += launches;
+    if (p->rc == cudaSuccess) p->rc = rc;
+    if (!f || p->rc != cudaSuccess) return;
+    p->rc = cudaEventRecord(p->to, p->r->b->stream);
+    if (p->rc == cudaSuccess) p->rc = cudaEventSynchronize(p->to);
+    if (p->rc == cudaSuccess) p->rc = cudaEventElapsedTime(&ms, p->from, p->to);
+    int i = 0;
+    while (i < f->n && strcmp(f->rows[i].name, name)) i++;
+    if (i == KV_PROFILE_ROWS) return;
+    if (i == f->n) snprintf(f->rows[f->n++].name, sizeof f->rows[0].name, "%s", name);
+    f->rows[i].calls++;
+    f->rows[i].seconds += ms / 1e3;
+    f->rows[i].bytes += bytes;
+}
+
+static void enqueue_begin(pass *p) {
+    kv_cuda_runner *r = p->r;
+    const kv_model_info *in = &r->base.engine->model.info;
+    begin_args a = {};
+    a.seqs = r->seqs;
+    a.active = r->active;
+    a.token = r->token;
+    a.embed = (const __nv_bfloat16 *)r->b->model.embed;
+    a.norm = r->b->model.layers[0].attn_norm;
+    a.x = r->x;
+    a.squares = r->squares;
+    a.normed = r->normed;
+    a.dim = in->shape.dim;
+    a.n_vocab = in->n_vocab;
+    a.n_heads = in->shape.n_layers * in->shape.n_kv_heads;
+    a.stack = r->free_pages;
+    a.height = r->n_free;
+    open_mark(p);
+    begin_step<<<dim3(1 + (a.n_heads + BEGIN_THREADS - 1) / BEGIN_THREADS, p->n), BEGIN_THREADS, 0, r->b->stream>>>(a);
+    close_mark(p, "begin", 6.0 * p->n * a.dim, 1, cudaGetLastError());
+}
+
+/* A product over all rows; early: may start before the kernel in front ends. */
+static void enqueue_product(pass *p, const char *name, kv_skinny_kind kind, const kv_cuda_skinny *all, double bytes,
+                            int early) {
+    kv_cuda_skinny a = *all;
+    a.n = p->n;
+    open_mark(p);
+    close_mark(p, name, bytes, 1, kv_cuda_skinny_rows(kind, &a, early, p->r->b->stream));
+}
+
+/* A product that reads the normed rows. */
+static kv_cuda_skinny normed_product(const kv_cuda_runner *r, const void *w, int n_out) {
+    const kv_model *m = &r->base.engine->model;
+    kv_cuda_skinny a = {};
+    a.w = (const __nv_bfloat16 *)w;
+    a.n_out = n_out;
+    a.n_in = m->info.shape.dim;
+    a.x = r->normed;
+    a.squares = r->squares;
+    a.n_squares = kv_cuda_skinny_squares(a.n_in);
+    a.dim = m->info.shape.dim;
+    a.eps = m->rms_eps;
+    return a;
+}
+
+static kv_cuda_skinny residual_product(const kv_cuda_runner *r, const void *w, const __nv_bfloat16 *x, int n_in,
+                                       const float *next_norm) {
+    kv_cuda_skinny a = {};
+    a.w = (const __nv_bfloat16 *)w;
+    a.n_out = r->base.engine->model.info.shape.dim;
+    a.n_in = n_in;
+    a.x = x;
+    a.residual = r->x;
+    a.normed = r->normed;
+    a.norm_weight = next_norm;
+    a.squares_out = r->squares;
+    return a;
+}
+
+static void enqueue_attend(pass *p, int layer) {
+    kv_cuda_runner *r = p->r;
+    const kv_cuda_backend *b = r->b;
+    const kv_model *m = &r->base.engine->model;
+    const kv_shape *s = &m->info.shape;
+    kv_cuda_decode_attend a = {};
+    a.qkv = r->qkv;
+    a.out = r->att;
+    a.seqs = r->seqs;
+    a.active = r->active;
+    a.layout = r->layout;
+    a.n = p->n;
+    a.layer = layer;
+    a.n_heads = s->n_heads;
+    a.n_kv_heads = s->n_kv_heads;
+    a.head_dim = s->head_dim;
+    a.window = r->columns->window;
+    a.most_slots = p->most_slots;
+    a.q_norm = b->model.layers[layer].q_norm;
+    a.k_norm = b->model.layers[layer].k_norm;
+    a.eps = m->rms_eps;
+    a.scale = 1 / sqrtf((float)s->head_dim);
+    a.rope_cos = b->model.rope_cos;
+    a.rope_sin = b->model.rope_sin;
+    if (r->gated) {
+        const kv_cuda_gate_layer *g = &b->gates.layers[layer];
+        a.mid = r->mid;
+        a.gate_b1 = g->b1;
+        a.gate_w2 = g->w2;
+        a.gate_bias = g->bias;
+        a.n_hidden = b->gates.source->n_hidden;
+        a.n_parts = b->gates.n_parts;
+        a.mid_stride = a.n_hidden * a.n_parts;
+        a.gate_col = r->sets[0].gate_col;
+    }
+    if (r->columns->has_mass) {
+        size_t rows = (size_t)p->n * s->n_heads;
+        a.score_stride = p->most_slots;
+        a.scores = (float *)r->scores.p + rows * p->most_slots * layer;
+        a.lse = (float *)r->scores.p + rows * p->most_slots * s->n_layers + rows * layer;
+    }
+    a.scratch = r->attend_scratch.p;
+    a.scratch_bytes = r->attend_scratch.bytes;
+    a.counters = b->counters;
+    double bytes = 0;
+    for (int i = 0; p->profile && i < p->n; i++)
+        if (r->rows[i].seq) bytes += (double)r->rows[i].slots * s->n_kv_heads * 4 * s->head_dim;
+    open_mark(p);
+    close_mark(p, "attend", bytes, 1, kv_cuda_decode_attend_slots(&a, b->stream));
+}
+
+static void enqueue_layer(pass *p, int layer) {
+    kv_cuda_runner *r = p->r;
+    const kv_cuda_layer *l = &r->b->model.layers[layer];
+    const kv_model_info *in = &r->base.engine->model.info;
+    const kv_shape *s = &in->shape;
+    int nq = s->n_heads * s->head_dim, width = nq + 2 * s->n_kv_heads * s->head_dim;
+    const float *next = layer + 1 < s->n_layers ? l[1].attn_norm : r->b->model.out_norm;
+    kv_cuda_skinny a = normed_product(r, l->qkv, width);
+    a.out = r->qkv;
+    a.out_stride = width;
+    if (r->gated) {
+        a.w2 = (const __nv_bfloat16 *)r->b->gates.layers[layer].w1;
+        a.n_out2 = a.out2_stride = r->b->gates.source->n_hidden * r->b->gates.n_parts;
+        a.out2 = r->mid;
+    }
+    /* what begin writes is read by the attention of every layer before it waits; so begin must be over when the first
+     * product starts, and by then it is for all kernels behind */
+    enqueue_product(p, "qkv", KV_SKINNY_PLAIN, &a, 2.0 * (width + a.n_out2) * s->dim, layer > 0);
+    enqueue_attend(p, layer);
+    a = residual_product(r, l->out, r->att, nq, l->ffn_norm);
+    enqueue_product(p, "out", KV_SKINNY_RESIDUAL, &a, 2.0 * s->dim * nq, 1);
+    a = normed_product(r, l->gate_up, in->n_ff);
+    a.h = r->h;
+    enqueue_product(p, "gate_up", KV_SKINNY_SWIGLU, &a, 4.0 * s->dim * in->n_ff, 1);
+    a = residual_product(r, l->down, r->h, in->n_ff, next);
+    enqueue_product(p, "down", KV_SKINNY_RESIDUAL, &a, 2.0 * s->dim * in->n_ff, 1);
+}
+
+static void enqueue_step(pass *p, int reduces) {
+    kv_cuda_runner *r = p->r;
+    const kv_model_info *in = &r->base.engine->model.info;
+    const kv_shape *s = &in->shape;
+    enqueue_begin(p);
+    for (int l = 0; l < s->n_layers; l++) enqueue_layer(p, l);
+    kv_cuda_skinny a = normed_product(r, r->b->model.head, in->n_vocab);
+    a.out = r->logits;
+    a.out_stride = in->n_vocab;
+    enqueue_product(p, "head", KV_SKINNY_PLAIN, &a, 2.0 * s->dim * in->n_vocab, 1);
+    if (r->columns->has_mass) {
+        size_t rows = (size_t)p->n * s->n_heads;
+        const float *scores = (const float *)r->scores.p, *lse = scores + rows * p->most_slots * s->n_layers;
+        open_mark(p);
+        close_mark(p, "mass", 4.0 * rows * s->n_layers * p->most_slots, 1,
+                   kv_cuda_add_mass(r->seqs, r->active, &r->layout, scores, lse, p->most_slots, p->n, s->n_layers,
+                                    s->n_heads, s->n_kv_heads, p->most_slots, r->b->stream));
+    }
+    if (reduces) {
+        open_mark(p);
+        close_mark(p, "evict", 0, 4,
+                   kv_cuda_evict_enqueue(r, r->seq_of, p->n, r->setup->budget + r->setup->buffer, p->most_slots));
+    }
+    open_mark(p);
+    close_mark(p, "sample", 4.0 * p->n * in->n_vocab, 3, kv_cuda_sample_publish(r, p->n, r->skip));
+}
+
+/* Cuts the decode buffers out of one allocation. */
+static int cut_buffers(kv_cuda_runner *r, int n, kv_error *err) {
+    const kv_model_info *in = &r->base.engine->model.info;
+    const kv_shape *s = &in->shape;
+    size_t dim = s->dim, nq = (size_t)s->n_heads * s->head_dim, width = nq + 2 * (size_t)s->n_kv_heads * s->head_dim;
+    size_t mid = r->gated ? (size_t)r->b->gates.source->n_hidden * r->b->gates.n_parts : 0;
+    size_t floats = n * (dim + width + mid + kv_cuda_skinny_squares(s->dim)), halves = n * (dim + nq + in->n_ff);
+    if (n <= r->decode_rows) return KV_OK;
+    r->decode_rows = 0;
+    int rc = kv_cuda_grow(r, &r->decode, KV_USE_WORKSPACE, floats * 4 + halves * 2 + 4096, "a decode step", err);
+    if (rc) return rc;
+    /* bf16 rows first: they are read in pieces of 16 bytes, and all their sizes are multiples of that */
+    r->normed = (__nv_bfloat16 *)r->decode.p;
+    r->att = r->normed + n * dim;
+    r->h = r->att + n * nq;
+    r->x = (float *)(((size_t)(r->h + n * (size_t)in->n_ff) + 255) & ~(size_t)255);
+    r->qkv = r->x + n * dim;
+    r->mid = r->qkv + n * width;
+    r->squares = r->mid + n * mid;
+    r->decode_rows = n;
+    /* rows without a sequence are multiplied too */
+    cudaError_t c = cudaMemsetAsync(r->decode.p, 0, r->decode.bytes, r->b->stream);
+    return c == cudaSuccess ? KV_OK : kv_cuda_failed(c, "decode buffers", err);
+}
+
+void kv_cuda_drop_graphs(kv_cuda_runner *r) {
+    for (int i = 0; i < r->n_graphs; i++) cudaGraphExecDestroy(r->graphs[i].exec);
+    r->n_graphs = 0;
+}
+
+static int decode_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *err) {
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    int rc = cut_buffers(r, n, err);
+    if (rc == KV_OK)
+        rc = kv_cuda_grow(r, &r->attend_scratch, KV_USE_WORKSPACE,
+                          kv_cuda_attend_scratch_bytes(n, 1, s->n_heads, s->n_kv_heads, s->head_dim, most_slots),
+                          "attention", err);
+    if (rc == KV_OK && r->columns->has_mass)
+        rc = kv_cuda_grow(r, &r->scores, KV_USE_WORKSPACE,
+                          (size_t)n * s->n_heads * s->n_layers * (most_slots + 1) * sizeof(float), "attention mass",
+                          err);
+    if (rc == KV_OK && r->setup && !r->setup->policy->never_evicts) rc = kv_cuda_evict_prepare(r, n, most_slots, err);
+    return rc ? rc : kv_cuda_sampling_prepare(r, n, err);
+}
+
+static int capture(kv_cuda_runner *r, int n, int most_slots, int reduces, kv_cuda_graph *out, kv_error *err) {
+    pass p = {r, n, most_slots, NULL, NULL, NULL, 0, cudaSuccess};
+    cudaGraph_t graph = NULL;
+    size_t before = 0, after = 0, total;
+    cudaMemGetInfo(&before, &total);
+    cudaError_t c = cudaStreamBeginCapture(r->b->stream, cudaStreamCaptureModeThreadLocal);
+    if (c != cudaSuccess) return kv_cuda_failed(c, "capture of the decode step", err);
+    enqueue_step(&p, reduces);
+    c = cudaStreamEndCapture(r->b->stream, &graph);
+    if (p.rc != cudaSuccess) c = p.rc;
+    *out = (kv_cuda_graph){n, most_slots, reduces, NULL, p.n_launches};
+    if (c == cudaSuccess) c = cudaGraphInstantiate(&out->exec, graph, 0);
+    if (c == cudaSuccess) c = cudaGraphUpload(out->exec, r->b->stream);
+    if (graph) cudaGraphDestroy(graph);
+    if (c != cudaSuccess) {
+        if (out->exec) cudaGraphExecDestroy(out->exec);
+        return kv_cuda_failed(c, "capture of the decode step", err);
+    }
+    cudaMemGetInfo(&after, &total);
+    if (before > after) r->b->used[KV_USE_GRAPHS] += before - after;
+    return KV_OK;
+}
+
+static int find_graph(kv_cuda_runner *r, int n, int most_slots, int reduces, kv_cuda_graph **out, kv_error *err) {
+    for (int i = 0; i < r->n_graphs; i++) {
+        kv_cuda_graph *g = &r->graphs[i];
+        if (g->n_rows != n || g->most_slots != most_slots || g->reduces != reduces) continue;
+        *out = g;
+        return KV_OK;
+    }
+    if (r->n_graphs == KV_CUDA_GRAPHS) kv_cuda_drop_graphs(r);
+    int rc = capture(r, n, most_slots, reduces, &r->graphs[r->n_graphs], err);
+    if (rc) return rc;
+    *out = &r->graphs[r->n_graphs++];
+    return KV_OK;
+}
+
+static int profiled_step(kv_cuda_runner *r, int n, int most_slots, int reduces, kv_profile *profile, kv_error *err) {
+    pass p = {r, n, most_slots, profile, NULL, NULL, 0, cudaSuccess};
+    p.rc = cudaEventCreate(&p.from);
+    if (p.rc == cudaSuccess) p.rc = cudaEventCreate(&p.to);
+    enqueue_step(&p, reduces);
+    if (p.from) cudaEventDestroy(p.from);
+    if (p.to) cudaEventDestroy(p.to);
+    profile->n_steps++;
+    r->n_launches += p.n_launches;
+    return p.rc == cudaSuccess ? KV_OK : kv_cuda_failed(p.rc, "profiled decode step", err);
+}
+
+int kv_cuda_decode_ready(kv_cuda_runner *r, int n, int most_slots, int may_reduce, kv_error *err) {
+    kv_cuda_graph *g = NULL;
+    int rc = decode_prepare(r, n, most_slots, err);
+    if (rc == KV_OK) rc = find_graph(r, n, most_slots, 0, &g, err);
+    return rc == KV_OK && may_reduce ? find_graph(r, n, most_slots, 1, &g, err) : rc;
+}
+
+int kv_cuda_decode_step(kv_cuda_runner *r, int n, int most_slots, int reduces, kv_profile *profile, kv_error *err) {
+    kv_cuda_graph *g = NULL;
+    int rc = KV_OK;
+    if (profile) return profiled_step(r, n, most_slots, reduces, profile, err);
+    if ((rc = find_graph(r, n, most_slots, reduces, &g, err))) return rc;
+    r->n_launches += g->n_launches;
+    cudaError_t c = cudaGraphLaunch(g->exec, r->b->stream);
+    return c == cudaSuccess ? KV_OK : kv_cuda_failed(c, "decode step", err);
+}

@@ -1,0 +1,243 @@
+/* engine.cuh - the objects of the CUDA backend: device memory with its books, weights, and the runner. */
+#ifndef KV_CUDA_ENGINE_H
+#define KV_CUDA_ENGINE_H
+
+#include "engine/cuda/attend_slots.cuh"
+#include "engine/cuda/gemm.cuh"
+#include "engine/cuda/skinny.cuh"
+
+extern "C" {
+#include "engine/cuda/backend.h"
+#include "engine/runner.h"
+}
+
+/* ---- backend.cu: memory and weights ----------------------------------------------------------------------------- */
+
+typedef enum kv_cuda_use { KV_USE_WEIGHTS, KV_USE_CACHE, KV_USE_WORKSPACE, KV_USE_GRAPHS, KV_N_USES } kv_cuda_use;
+
+struct kv_matrix {
+    void *data; /* (n_out, n_in) row-major of the backend's type */
+    int n_out, n_in;
+    kv_cuda_type type;
+};
+
+typedef struct kv_cuda_layer {
+    const void *qkv, *out, *gate_up, *down;
+    const float *attn_norm, *ffn_norm, *q_norm, *k_norm; /* q_norm, k_norm: NULL without */
+} kv_cuda_layer;
+
+/* Device copies of what kv_model keeps on the host. */
+typedef struct kv_cuda_model {
+    kv_cuda_layer *layers; /* host array (n_layers) */
+    const void *embed, *head;
+    const float *out_norm, *rope_cos, *rope_sin;
+    void *vectors, *rope; /* the allocations behind them */
+    size_t vectors_bytes, rope_bytes;
+} kv_cuda_model;
+
+typedef struct kv_cuda_gate_layer {
+    const void *w1; /* (n_parts * n_hidden, dim) of the backend's type */
+    const float *b1, *w2, *bias;
+} kv_cuda_gate_layer;
+
+/* Retention gates on the device.  Numbers that bf16 cannot hold are split in two bf16 parts whose sum is within 2^-17;
+ * fp16 files (11 bits) come through exactly. */
+typedef struct kv_cuda_gates {
+    const kv_gates *source;
+    int n_parts;
+    kv_cuda_gate_layer *layers; /* host array */
+    void *memory;
+    size_t bytes;
+} kv_cuda_gates;
+
+typedef struct kv_cuda_backend {
+    kv_backend base;
+    kv_ops ops;
+    int device;
+    char name[32];
+    kv_cuda_type type;
+    cudaStream_t stream;
+    kv_cuda_gemm gemm;
+    void *gemm_workspace;
+    int *counters; /* (KV_CUDA_COUNTERS) */
+    kv_cuda_model model;
+    kv_cuda_gates gates;
+    size_t used[KV_N_USES], total, peak;
+    int64_t n_allocs;
+} kv_cuda_backend;
+
+static inline kv_cuda_backend *kv_cuda_backend_of(kv_engine *e) {
+    return (kv_cuda_backend *)e->backend;
+}
+static inline size_t kv_cuda_type_bytes(kv_cuda_type t) {
+    return t == KV_CUDA_BF16 ? 2 : 4;
+}
+
+/* Every byte of device memory comes from here; `what` names it in the error. */
+int kv_cuda_take(kv_cuda_backend *b, kv_cuda_use use, size_t bytes, const char *what, void **out, kv_error *err);
+void kv_cuda_give(kv_cuda_backend *b, kv_cuda_use use, void *p, size_t bytes);
+int kv_cuda_failed(cudaError_t rc, const char *what, kv_error *err);
+
+/* Builds backend->model once; gates on the device, once per kv_gates. */
+int kv_cuda_bind_model(kv_engine *e, kv_error *err);
+int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err);
+
+/* ---- runner.cu and its parts ------------------------------------------------------------------------------------- */
+
+/* A buffer that grows and never shrinks while the runner lives. */
+typedef struct kv_cuda_buffer {
+    void *p;
+    size_t bytes;
+} kv_cuda_buffer;
+
+/* Host's knowledge of one row's sequence.  Every head of it holds the same number of slots (no policy here is ragged),
+ * so counts need no reading back. */
+typedef struct kv_cuda_row {
+    kv_seq *seq;                        /* NULL: free */
+    int slots, max_slots, decode_slots; /* held; most ever; most while decoding */
+    int page_cap;
+    void *pages; /* device (n_layers, n_kv_heads, page_cap) */
+} kv_cuda_row;
+
+enum { KV_CUDA_FLIGHTS = 4 };
+
+typedef struct kv_cuda_token { /* what a step tells the host about one row */
+    int32_t token, bad;
+    unsigned long long hash, n_moved;
+} kv_cuda_token;
+
+typedef struct kv_cuda_flight {
+    int n;
+    int32_t rows[KV_MAX_BATCH];
+    cudaEvent_t done;
+} kv_cuda_flight;
+
+typedef struct kv_cuda_graph {
+    int n_rows, most_slots, reduces;
+    cudaGraphExec_t exec;
+    int64_t n_launches;
+} kv_cuda_graph;
+
+enum { KV_CUDA_GRAPHS = 48 };
+
+/* A set of columns and how it is filled: by the gate beside q, k and v (gate_col >= 0), or on the host. */
+typedef struct kv_cuda_set {
+    int first, gate_col;
+} kv_cuda_set;
+
+typedef struct kv_cuda_runner {
+    kv_runner base;
+    kv_cuda_backend *b;
+    const kv_columns *columns;
+    const kv_setup *setup;
+    kv_page_layout layout;
+    int max_seqs;
+    kv_cuda_set sets[KV_MAX_COLUMN_SETS];
+    int gated, host_sets; /* any set computed by the gate; sets filled on the host */
+    int fused;            /* decode steps run as captured graphs */
+    int host_score;
+
+    /* page pool */
+    void **slabs;
+    size_t *slab_bytes;
+    int n_slabs, cap_slabs;
+    void **free_pages; /* device stack */
+    size_t cap_free;
+    int32_t *n_free; /* device */
+    int64_t n_pages, n_live, live_peak, n_page_allocs;
+
+    kv_cuda_row *rows; /* (max_seqs) */
+    int membership;    /* rows came or went since the last step */
+    int n_members;     /* of the last step */
+    int64_t n_steps;
+
+    /* device, (max_seqs) each */
+    kv_cuda_seq *seqs;
+    int32_t *n_slots; /* (max_seqs, n_layers, n_kv_heads) */
+    float *rings;
+    int32_t *active; /* 1: has a sequence that takes part in the step */
+    int32_t *skip;   /* its opposite */
+    int32_t *seq_of; /* the row itself where active, else -1 */
+    int32_t *once;   /* skip list of a sample after a prompt */
+    int32_t *token, *step, *bad, *n_published;
+    int32_t *list; /* (8 max_seqs) short-lived lists */
+    unsigned long long *hash, *n_moved;
+    kv_cuda_sampling *sampling;
+    float *logits; /* (max_seqs, n_vocab) */
+    void *state;   /* the allocation behind the above but logits */
+    size_t state_bytes;
+    kv_cuda_buffer ring_memory, logits_memory;
+
+    /* decode */
+    float *x, *qkv, *mid, *squares;
+    __nv_bfloat16 *normed, *att, *h;
+    kv_cuda_buffer decode, attend_scratch, sample_scratch, scores, kept, score, score_scratch;
+    int decode_rows; /* rows the decode buffers have room for */
+    kv_cuda_graph graphs[KV_CUDA_GRAPHS];
+    int n_graphs;
+
+    /* prompts */
+    kv_cuda_buffer prompt, segments, mass, prompt_scratch, last;
+    int last_rows; /* rows of the last forward, whose x is still there */
+
+    /* results */
+    kv_cuda_token *published; /* pinned host (KV_CUDA_FLIGHTS, max_seqs) */
+    kv_cuda_flight flights[KV_CUDA_FLIGHTS];
+    int first_flight, n_flights;
+
+    cudaEvent_t burst_start, burst_end; /* decode steps in a row */
+    int in_burst;
+    double decode_s;
+    int64_t n_launches, n_decode_allocs, bytes_read;
+} kv_cuda_runner;
+
+static inline kv_cuda_runner *kv_cuda_runner_of(kv_runner *r) {
+    return (kv_cuda_runner *)r;
+}
+static inline int kv_cuda_pages_of(int slots) {
+    return (slots + KV_PAGE - 1) / KV_PAGE;
+}
+
+int kv_cuda_grow(kv_cuda_runner *r, kv_cuda_buffer *b, kv_cuda_use use, size_t bytes, const char *what, kv_error *err);
+
+/* pool.cu: pages and sequences' tables */
+int kv_cuda_pool_ensure(kv_cuda_runner *r, int64_t n_free, kv_error *err); /* at least that many pages are free */
+void kv_cuda_pool_free(kv_cuda_runner *r);
+int kv_cuda_row_open(kv_cuda_runner *r, int row, int max_slots, kv_error *err);
+int kv_cuda_row_close(kv_cuda_runner *r, int row, int poisoned, kv_error *err);
+/* n more slots for each listed row (host lists, n rows); the host's counts change too. */
+int kv_cuda_extend_rows(kv_cuda_runner *r, const int32_t *rows, const int32_t *counts, int n, kv_error *err);
+/* The host's counts of rows that were just reduced to `slots`. */
+void kv_cuda_row_reduced(kv_cuda_runner *r, int row, int slots);
+
+/* forward.cu: rows of prompts, and every step of the fp32 path */
+int kv_cuda_forward_rows(kv_cuda_runner *r, kv_segment *segs, int n, const kv_trace *trace, kv_error *err);
+/* Logits of the sequences' last rows into logits[row]. */
+int kv_cuda_read_all_logits(kv_cuda_runner *r, int n, float *out, kv_error *err);
+
+/* decode.cu: the fused step over rows [0, n_rows), those that are active; reduces: with the reduction at M+B. */
+/* Buffers and graphs for such steps, so that the steps themselves neither allocate nor capture. */
+int kv_cuda_decode_ready(kv_cuda_runner *r, int n_rows, int most_slots, int may_reduce, kv_error *err);
+/* Before any buffer that they know moves. */
+void kv_cuda_drop_graphs(kv_cuda_runner *r);
+int kv_cuda_decode_step(kv_cuda_runner *r, int n_rows, int most_slots, int reduces, kv_profile *profile, kv_error *err);
+
+/* sampling.cu: next tokens of the rows that skip leaves in, from logits[row]; the results are published to pinned
+ * memory, round robin. */
+int kv_cuda_sampling_prepare(kv_cuda_runner *r, int n_rows, kv_error *err);
+cudaError_t kv_cuda_sample_publish(kv_cuda_runner *r, int n_rows, const int32_t *skip);
+
+/* evict.cu */
+int kv_cuda_evict_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *err);
+/* Score, select, compact for those of seq_of (device, n) that hold at least `at` slots. */
+cudaError_t kv_cuda_evict_enqueue(kv_cuda_runner *r, const int32_t *seq_of, int n, int at, int most_slots);
+/* Rows (host list) that hold at least at[i] slots go to the budget; waits when scores or the trace need the host. */
+int kv_cuda_evict_rows(kv_cuda_runner *r, const int32_t *rows, const int *at, int n, const kv_trace *trace,
+                       kv_error *err);
+
+/* host_policy.cu: definitions run on the host */
+int kv_cuda_observe_on_host(kv_cuda_runner *r, int layer, int n, const void *hidden, const void *k, const void *v,
+                            const int32_t *pos, float *stats, kv_error *err);
+int kv_cuda_score_on_host(kv_cuda_runner *r, const kv_cuda_heads *h, const int32_t *rows, int n, kv_error *err);
+
+#endif

@@ -1,0 +1,351 @@
+/* skinny.cu - the kernel of skinny.cuh. */
+#include "engine/cuda/skinny.cuh"
+
+#include "engine/cuda/pdl.cuh"
+
+enum {
+    WARPS = 8,
+    THREADS = 32 * WARPS,
+    CHUNK = 32, /* k per step of a warp: two mma */
+    TILE = 16   /* rows of a tile at most: those of an mma */
+};
+
+typedef struct frag {
+    uint4 lo, hi; /* 8 weights of row lane / 4 and of row lane / 4 + 8 */
+} frag;
+
+static __device__ inline uint4 load_weights(const __nv_bfloat16 *p) {
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p));
+    return v;
+}
+
+/* Not through the read-only path: the kernel before this one has just written it. */
+static __device__ inline uint4 load_x(const __nv_bfloat16 *p) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    return v;
+}
+
+static __device__ inline void mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
+                                  uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
+        "%2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
+}
+
+/* Where a lane's two rows of a tile begin: rows r and r + 8; for swiglu gate row and up row of one h. */
+template <int KIND>
+static __device__ inline void tile_rows(const kv_cuda_skinny &a, int tile, int lane, const __nv_bfloat16 **lo,
+                                        const __nv_bfloat16 **hi) {
+    int r = lane / 4;
+    size_t k = (size_t)a.n_in;
+    if (KIND == KV_SKINNY_SWIGLU) {
+        int row = min(tile * 8 + r, a.n_out - 1);
+        *lo = a.w + (size_t)row * k;
+        *hi = a.w + (size_t)(a.n_out + row) * k;
+        return;
+    }
+    const __nv_bfloat16 *w = a.w;
+    int n = a.n_out, first = (a.n_out + TILE - 1) / TILE;
+    if (KIND == KV_SKINNY_PLAIN && tile >= first) {
+        w = a.w2;
+        n = a.n_out2;
+        tile -= first;
+    }
+    *lo = w + (size_t)min(tile * TILE + r, n - 1) * k;
+    *hi = w + (size_t)min(tile * TILE + r + 8, n - 1) * k;
+}
+
+/* rstd of every row into shared memory; a batch of partial sums is loaded at once. */
+static __device__ void load_rstd(const kv_cuda_skinny &a, float *rstd) {
+    enum { BATCH = 8 };
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    for (int n = warp; n < a.n; n += WARPS) {
+        const float *p = a.squares + (size_t)n * a.n_squares;
+        float sum = 0, s[BATCH];
+        for (int i0 = lane; i0 < a.n_squares; i0 += 32 * BATCH) {
+#pragma unroll
+            for (int k = 0; k < BATCH; k++) s[k] = i0 + 32 * k < a.n_squares ? __ldcg(p + i0 + 32 * k) : 0;
+#pragma unroll
+            for (int k = 0; k < BATCH; k++) sum += s[k];
+        }
+        for (int d = 16; d; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
+        if (lane == 0) rstd[n] = rsqrtf(sum / (float)a.dim + a.eps);
+    }
+}
+
+/* Sum of the warps' runs, in order; red is (WARPS, TILES, columns, 16 rows). */
+template <int TILES, int COLUMNS> static __device__ inline float sum_runs(const float *red, int tile, int n, int row) {
+    float v = 0;
+#pragma unroll
+    for (int w = 0; w < WARPS; w++) v += red[((w * TILES + tile) * COLUMNS + n) * TILE + row];
+    return v;
+}
+
+template <int TILES, int COLUMNS>
+static __device__ void put_plain(const kv_cuda_skinny &a, const float *red, const float *rstd, int first, int n_tiles) {
+    const int tiles1 = (a.n_out + TILE - 1) / TILE;
+    for (int i = threadIdx.x; i < TILES * COLUMNS * TILE; i += THREADS) {
+        int t = i / (COLUMNS * TILE), n = i / TILE % COLUMNS, r = i % TILE, tile = first + t;
+        if (n >= a.n || tile >= n_tiles) continue;
+        float v = sum_runs<TILES, COLUMNS>(red, t, n, r) * rstd[n];
+        int second = tile >= tiles1, at = (second ? tile - tiles1 : tile) * TILE + r;
+        if (at >= (second ? a.n_out2 : a.n_out)) continue;
+        (second ? a.out2 + (size_t)n * a.out2_stride : a.out + (size_t)n * a.out_stride)[at] = v;
+    }
+}
+
+template <int TILES, int COLUMNS>
+static __device__ void put_swiglu(const kv_cuda_skinny &a, const float *red, const float *rstd, int first) {
+    for (int i = threadIdx.x; i < TILES * COLUMNS * 8; i += THREADS) {
+        int t = i / (COLUMNS * 8), n = i / 8 % COLUMNS, r = i % 8, at = (first + t) * 8 + r;
+        if (n >= a.n || at >= a.n_out) continue;
+        float gate = sum_runs<TILES, COLUMNS>(red, t, n, r) * rstd[n];
+        float up = sum_runs<TILES, COLUMNS>(red, t, n, r + 8) * rstd[n];
+        a.h[(size_t)n * a.n_out + at] = __float2bfloat16_rn(gate / (1 + __expf(-gate)) * up);
+    }
+}
+
+/* What a residual product adds to, for the values of this thread: fetched while the weights stream. */
+template <int TILES, int COLUMNS> struct residual_regs {
+    static constexpr int EACH = (TILES * COLUMNS * TILE + THREADS - 1) / THREADS;
+    float x[EACH], w[EACH];
+};
+
+template <int TILES, int COLUMNS>
+static __device__ inline void load_residual(const kv_cuda_skinny &a, int first, int n_tiles,
+                                            residual_regs<TILES, COLUMNS> &v) {
+#pragma unroll
+    for (int k = 0; k < residual_regs<TILES, COLUMNS>::EACH; k++) {
+        int i = threadIdx.x + k * THREADS, t = i / (COLUMNS * TILE), n = i / TILE % COLUMNS;
+        int tile = first + t, at = tile * TILE + i % TILE;
+        int real = t < TILES && n < a.n && tile < n_tiles && at < a.n_out;
+        v.x[k] = real ? __ldcg(a.residual + (size_t)n * a.n_out + at) : 0;
+        v.w[k] = real ? a.norm_weight[at] : 0;
+    }
+}
+
+/* Sixteen neighbouring lanes hold the rows of one tile and column; whole warps take part in every round. */
+template <int TILES, int COLUMNS>
+static __device__ void put_residual(const kv_cuda_skinny &a, const float *red, int first, int n_tiles,
+                                    const residual_regs<TILES, COLUMNS> &before) {
+    static_assert(TILES * COLUMNS * TILE % 32 == 0, "rounds end at whole warps");
+#pragma unroll
+    for (int k = 0; k < residual_regs<TILES, COLUMNS>::EACH; k++) {
+        int i = threadIdx.x + k * THREADS, t = i / (COLUMNS * TILE), n = i / TILE % COLUMNS, r = i % TILE;
+        int tile = first + t, at = tile * TILE + r, real = t < TILES && n < a.n && tile < n_tiles;
+        if (t >= TILES) break;
+        float v = 0;
+        if (real && at < a.n_out) {
+            v = before.x[k] + sum_runs<TILES, COLUMNS>(red, t, n, r);
+            a.residual[(size_t)n * a.n_out + at] = v;
+            a.normed[(size_t)n * a.n_out + at] = __float2bfloat16_rn(v * before.w[k]);
+        }
+        float s = __fmul_rn(v, v);
+        for (int d = 8; d; d /= 2) s += __shfl_xor_sync(~0u, s, d);
+        if (real && r == 0) a.squares_out[(size_t)n * n_tiles + tile] = s;
+    }
+}
+
+/* The slice of KV_SKINNY_ROWS rows that a block works on. */
+static __device__ inline kv_cuda_skinny slice_rows(kv_cuda_skinny a, int slice) {
+    size_t row = (size_t)slice * KV_SKINNY_ROWS;
+    a.n = min(a.n - (int)row, KV_SKINNY_ROWS);
+    a.x += row * a.n_in;
+    if (a.squares) a.squares += row * a.n_squares;
+    if (a.out) a.out += row * a.out_stride;
+    if (a.out2) a.out2 += row * a.out2_stride;
+    if (a.h) a.h += row * a.n_out;
+    if (a.residual) {
+        a.residual += row * a.n_out;
+        a.normed += row * a.n_out;
+        a.squares_out += row * ((a.n_out + TILE - 1) / TILE);
+    }
+    return a;
+}
+
+/* Launch: THREADS threads, any number of blocks in x, slices in y; shared memory: WARPS * TILES * 16 * 8 * GROUPS
+ * floats. GROUPS: groups of 8 columns; TILES: tiles a block works on at once; STEPS: chunks in flight per buffer. One
+ * long function, because its registers are the pipeline: two buffers of weights, one loading while the other is
+ * multiplied, also across tiles. */
+template <int KIND, int GROUPS, int TILES, int STEPS>
+static __global__ void __launch_bounds__(THREADS, GROUPS <= 2 && TILES == 1 ? 2 : 1)
+    multiply_rows(kv_cuda_skinny a, int n_tiles) {
+    extern __shared__ float red[]; /* (WARPS, TILES, GROUPS * 8 columns, 16 rows) */
+    __shared__ float rstd[KV_SKINNY_ROWS];
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    if (GROUPS * 8 == KV_SKINNY_ROWS) a = slice_rows(a, blockIdx.y);
+    const int n_chunks = a.n_in / CHUNK, from = warp * n_chunks / WARPS, to = (warp + 1) * n_chunks / WARPS;
+    const int n_units = (n_tiles + TILES - 1) / TILES;
+    pdl_trigger();
+
+    const __nv_bfloat16 *lo[TILES], *hi[TILES];
+    frag buf[2][STEPS][TILES];
+    uint4 col[2][STEPS][GROUPS]; /* the x that goes with them */
+    int unit = blockIdx.x;
+    auto point = [&](int u) {
+#pragma unroll
+        for (int t = 0; t < TILES; t++) {
+            tile_rows<KIND>(a, min(u * TILES + t, n_tiles - 1), lane, &lo[t], &hi[t]);
+            lo[t] += 8 * (lane % 4);
+            hi[t] += 8 * (lane % 4);
+        }
+    };
+    auto fetch = [&](frag(&f)[STEPS][TILES], int chunk) {
+#pragma unroll
+        for (int s = 0; s < STEPS; s++)
+            if (chunk + s < to) {
+#pragma unroll
+                for (int t = 0; t < TILES; t++) {
+                    f[s][t].lo = load_weights(lo[t] + (size_t)(chunk + s) * CHUNK);
+                    f[s][t].hi = load_weights(hi[t] + (size_t)(chunk + s) * CHUNK);
+                }
+            }
+    };
+    const __nv_bfloat16 *rows = a.x + (size_t)(lane / 4) * a.n_in + 8 * (lane % 4);
+    auto fetch_x = [&](uint4(&b)[STEPS][GROUPS], int chunk) {
+#pragma unroll
+        for (int s = 0; s < STEPS; s++)
+#pragma unroll
+            for (int g = 0; g < GROUPS; g++)
+                b[s][g] = chunk + s < to && g * 8 + lane / 4 < a.n
+                              ? load_x(rows + (size_t)g * 8 * a.n_in + (size_t)(chunk + s) * CHUNK)
+                              : make_uint4(0, 0, 0, 0);
+    };
+    constexpr int COLUMNS = GROUPS * 8;
+    residual_regs<TILES, COLUMNS> before;
+    float acc[TILES][GROUPS][4];
+    auto work = [&](const frag(&f)[STEPS][TILES], const uint4(&b)[STEPS][GROUPS], int chunk) {
+#pragma unroll
+        for (int s = 0; s < STEPS; s++)
+            if (chunk + s < to) {
+#pragma unroll
+                for (int t = 0; t < TILES; t++)
+#pragma unroll
+                    for (int g = 0; g < GROUPS; g++) {
+                        const frag &w = f[s][t];
+                        mma(acc[t][g], w.lo.x, w.hi.x, w.lo.y, w.hi.y, b[s][g].x, b[s][g].y);
+                        mma(acc[t][g], w.lo.z, w.hi.z, w.lo.w, w.hi.w, b[s][g].z, b[s][g].w);
+                    }
+            }
+    };
+
+    if (unit < n_units) {
+        point(unit);
+        fetch(buf[0], from);
+        fetch(buf[1], from + STEPS);
+    }
+    pdl_wait();
+    fetch_x(col[0], from);
+    fetch_x(col[1], from + STEPS);
+    if (a.squares) {
+        load_rstd(a, rstd);
+    } else if (threadIdx.x < KV_SKINNY_ROWS) {
+        rstd[threadIdx.x] = 1;
+    }
+
+    for (; unit < n_units; unit += gridDim.x) {
+        int next = unit + gridDim.x;
+        if (KIND == KV_SKINNY_RESIDUAL && GROUPS == 1) load_residual<TILES, COLUMNS>(a, unit * TILES, n_tiles, before);
+#pragma unroll
+        for (int t = 0; t < TILES; t++)
+#pragma unroll
+            for (int g = 0; g < GROUPS; g++)
+#pragma unroll
+                for (int i = 0; i < 4; i++) acc[t][g][i] = 0;
+        for (int c = from; c < to; c += 2 * STEPS) {
+            /* as soon as a buffer is used up it loads again: of this unit, then of the next */
+            int more = c + 2 * STEPS < to, go_on = more || next < n_units, then = more ? c + 2 * STEPS : from;
+            work(buf[0], col[0], c);
+            if (!more && go_on) point(next);
+            if (go_on) {
+                fetch(buf[0], then);
+                fetch_x(col[0], then);
+            }
+            work(buf[1], col[1], c + STEPS);
+            if (go_on) {
+                fetch(buf[1], then + STEPS);
+                fetch_x(col[1], then + STEPS);
+            }
+        }
+        if (from >= to && next < n_units) point(next);
+#pragma unroll
+        for (int t = 0; t < TILES; t++)
+#pragma unroll
+            for (int g = 0; g < GROUPS; g++)
+#pragma unroll
+                for (int i = 0; i < 4; i++)
+                    red[((warp * TILES + t) * GROUPS * 8 + g * 8 + 2 * (lane % 4) + i % 2) * 16 + lane / 4 +
+                        8 * (i / 2)] = acc[t][g][i];
+        /* with more columns registers are short: late is better than spilled */
+        if (KIND == KV_SKINNY_RESIDUAL && GROUPS > 1) load_residual<TILES, COLUMNS>(a, unit * TILES, n_tiles, before);
+        __syncthreads();
+        if (KIND == KV_SKINNY_SWIGLU)
+            put_swiglu<TILES, COLUMNS>(a, red, rstd, unit * TILES);
+        else if (KIND == KV_SKINNY_RESIDUAL)
+            put_residual<TILES, COLUMNS>(a, red, unit * TILES, n_tiles, before);
+        else
+            put_plain<TILES, COLUMNS>(a, red, rstd, unit * TILES, n_tiles);
+        __syncthreads();
+    }
+}
+
+static int multiprocessors(void) {
+    int device = 0, n = 0;
+    if (cudaGetDevice(&device) != cudaSuccess) return 0;
+    return cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device) == cudaSuccess ? n : 0;
+}
+
+/* The second matrix starts at a tile of its own; a tile of swiglu has 8 rows of each half. */
+static int count_tiles(kv_skinny_kind kind, const kv_cuda_skinny *a) {
+    if (kind == KV_SKINNY_SWIGLU) return (a->n_out + 7) / 8;
+    return (a->n_out + TILE - 1) / TILE + (a->w2 ? (a->n_out2 + TILE - 1) / TILE : 0);
+}
+
+template <int KIND, int GROUPS, int TILES, int STEPS>
+static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
+    int n_sm = multiprocessors(), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
+    if (!n_sm) return cudaErrorInvalidDevice;
+    int units = (n_tiles + TILES - 1) / TILES, most = GROUPS <= 2 && TILES == 1 ? 2 * n_sm : n_sm;
+    size_t shared = (size_t)WARPS * TILES * TILE * 8 * GROUPS * sizeof(float);
+    int slices = (a->n + 8 * GROUPS - 1) / (8 * GROUPS);
+    return pdl_launch(multiply_rows<KIND, GROUPS, TILES, STEPS>, dim3(units < most ? units : most, slices),
+                      dim3(THREADS), shared, pdl, stream, *a, n_tiles);
+}
+
+/* Two tiles at a time read x half as often; with few tiles it is better to give every multiprocessor one. */
+template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
+    int few = count_tiles((kv_skinny_kind)KIND, a) <= 2 * multiprocessors();
+    if (a->n <= 8) return launch<KIND, 1, 1, 4>(a, pdl, stream);
+    if (a->n <= 16) return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
+    if (a->n <= 32) return few ? launch<KIND, 4, 1, 2>(a, pdl, stream) : launch<KIND, 4, 2, 2>(a, pdl, stream);
+    return few ? launch<KIND, 8, 1, 1>(a, pdl, stream) : launch<KIND, 8, 2, 1>(a, pdl, stream);
+}
+
+cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
+    if (a->n < 1 || a->n_in % CHUNK) return cudaErrorInvalidValue;
+    switch (kind) {
+    case KV_SKINNY_PLAIN:
+        return launch_kind<KV_SKINNY_PLAIN>(a, pdl, stream);
+    case KV_SKINNY_RESIDUAL:
+        return launch_kind<KV_SKINNY_RESIDUAL>(a, pdl, stream);
+    case KV_SKINNY_SWIGLU:
+        return launch_kind<KV_SKINNY_SWIGLU>(a, pdl, stream);
+    }
+    return cudaErrorInvalidValue;
+}
+
+template <int KIND> static cudaError_t allow_shared(void) {
+    return cudaFuncSetAttribute(multiply_rows<KIND, 8, 2, 1>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                WARPS * 2 * TILE * 64 * (int)sizeof(float));
+}
+
+cudaError_t kv_cuda_skinny_prepare(void) {
+    cudaError_t rc = allow_shared<KV_SKINNY_PLAIN>();
+    if (rc == cudaSuccess) rc = allow_shared<KV_SKINNY_RESIDUAL>();
+    return rc == cudaSuccess ? allow_shared<KV_SKINNY_SWIGLU>() : rc;
+}

@@ -1,0 +1,270 @@
+/* wgmma.cuh - Hopper's matrix units and copy engine, as much of them as prompt attention needs.
+ *
+ * Tiles are 128 rows (tokens) of one head.  The copy engine lays a tile out in shared memory as chunks of CHUNK
+ * columns, each (128, CHUNK) bf16 with rows of 128 (CHUNK 64) or 64 bytes (CHUNK 32), 16-byte units swizzled within 8
+ * rows.  The same bytes serve as K-major operand (columns are summed over: q, k) and as MN-major B operand (rows are
+ * summed over: v).  Rows past the end of the tensor arrive as zeros.
+ *
+ * Accumulators of m64nN: thread t of a warpgroup, lane l = t % 32, holds in d[i] row 16 (t / 32) + l / 4 + 8 (i / 2 %
+ * 2), column 8 (i / 4) + 2 (l % 4) + i % 2.  Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions" and
+ * "Tensors".  Needs sm_90a. */
+#ifndef KV_CUDA_WGMMA_H
+#define KV_CUDA_WGMMA_H
+
+#include <cuda.h>
+#include <cuda_bf16.h>
+#include <cuda_runtime.h>
+#include <stdint.h>
+
+enum { TILE_ROWS = 128 };
+
+/* Of head size D: a chunk never straddles D, so 96 takes the narrower swizzle. */
+template <int D> struct tile_shape {
+    enum {
+        CHUNK = D % 64 == 0 ? 64 : 32,
+        N_CHUNKS = D / CHUNK,
+        ROW_BYTES = 2 * CHUNK,
+        CHUNK_BYTES = TILE_ROWS * ROW_BYTES,
+        BYTES = N_CHUNKS * CHUNK_BYTES,
+        LAYOUT = CHUNK == 64 ? 1 : 2 /* of a matrix descriptor: 128- or 64-byte swizzle */
+    };
+};
+
+/* ---- barriers in shared memory; addresses are 32-bit shared ones ---------------------------------------------------
+ */
+
+static __device__ __forceinline__ uint32_t shared_address(const void *p) {
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
+
+static __device__ __forceinline__ void barrier_init(uint32_t bar, int arrivals) {
+    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(arrivals) : "memory");
+}
+
+/* Between the initialisation and the block's first __syncthreads: the copy engine must see the barriers, too. */
+static __device__ __forceinline__ void barrier_publish(void) {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+
+static __device__ __forceinline__ void barrier_arrive(uint32_t bar) {
+    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
+}
+
+/* An arrival that also announces `bytes` from the copy engine. */
+static __device__ __forceinline__ void barrier_expect(uint32_t bar, int bytes) {
+    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
+}
+
+/* Returns once the phase of this parity is over; a fresh barrier counts as past phase 1. */
+static __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity) {
+    uint32_t over;
+    do {
+        asm volatile("{\n\t.reg .pred p;\n\t"
+                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
+                     "selp.u32 %0, 1, 0, p;\n\t}"
+                     : "=r"(over)
+                     : "r"(bar), "r"(parity)
+                     : "memory");
+    } while (!over);
+}
+
+/* Named barriers of the block, over `threads` threads: sync waits for all of them, arrive does not wait. */
+static __device__ __forceinline__ void named_sync(int id, int threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+static __device__ __forceinline__ void named_arrive(int id, int threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+/* ---- rings of tiles -------------------------------------------------------------------------------------------------
+ */
+
+/* Item i goes through stage i % N_STAGES, as the (i / N_STAGES)-th one there. */
+template <int N_STAGES, int STAGE_BYTES> struct tile_ring {
+    uint32_t tiles, full, empty; /* N_STAGES tiles; N_STAGES 8-byte barriers each */
+
+    __device__ __forceinline__ uint32_t tile(int i) const {
+        return tiles + (uint32_t)i % N_STAGES * STAGE_BYTES;
+    }
+    __device__ __forceinline__ uint32_t full_bar(int i) const {
+        return full + 8 * ((uint32_t)i % N_STAGES);
+    }
+    __device__ __forceinline__ uint32_t empty_bar(int i) const {
+        return empty + 8 * ((uint32_t)i % N_STAGES);
+    }
+    __device__ __forceinline__ void init(int fillers, int readers) const {
+        for (int i = 0; i < N_STAGES; i++) {
+            barrier_init(full_bar(i), fillers);
+            barrier_init(empty_bar(i), readers);
+        }
+    }
+    __device__ __forceinline__ void wait_full(int i) const {
+        barrier_wait(full_bar(i), (uint32_t)i / N_STAGES & 1);
+    }
+    __device__ __forceinline__ void wait_empty(int i) const {
+        barrier_wait(empty_bar(i), ((uint32_t)i / N_STAGES & 1) ^ 1);
+    }
+    /* By one lane of every reading warp, after the warp's last read of the stage. */
+    __device__ __forceinline__ void release(int i) const {
+        barrier_arrive(empty_bar(i));
+    }
+};
+
+/* One tile of `head` from `row` on to shared address dst (aligned to 1024); completes on bar, which expects
+ * tile_shape<D>::BYTES. */
+template <int D>
+static __device__ __forceinline__ void load_tile(uint32_t dst, const CUtensorMap *map, int row, int head,
+                                                 uint32_t bar) {
+    barrier_expect(bar, tile_shape<D>::BYTES);
+#pragma unroll
+    for (int c = 0; c < tile_shape<D>::N_CHUNKS; c++)
+        asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {%2, %3, "
+                     "%4}], [%5];" ::"r"(dst + (uint32_t)(c * tile_shape<D>::CHUNK_BYTES)),
+                     "l"((uint64_t)map), "r"(c * tile_shape<D>::CHUNK), "r"(head), "r"(row), "r"(bar)
+                     : "memory");
+}
+
+/* ---- matrix products ------------------------------------------------------------------------------------------------
+ */
+
+/* Descriptors of an operand that starts at a shared address.  K-major: rows from addr, 8-row groups ROW_BYTES * 8
+ * apart; MN-major: the same stride between groups of 8 summed rows, chunks of columns CHUNK_BYTES apart. */
+template <int D> static __device__ __forceinline__ uint64_t operand_desc(uint32_t addr, uint32_t leading) {
+    return (uint64_t)((addr & 0x3ffff) >> 4) | (uint64_t)(leading >> 4) << 16 |
+           (uint64_t)(8 * tile_shape<D>::ROW_BYTES >> 4) << 32 | (uint64_t)tile_shape<D>::LAYOUT << 62;
+}
+
+template <int D> static __device__ __forceinline__ uint64_t rows_desc(uint32_t addr) {
+    return operand_desc<D>(addr, 16); /* the leading offset has no meaning here */
+}
+
+template <int D> static __device__ __forceinline__ uint64_t columns_desc(uint32_t addr) {
+    return operand_desc<D>(addr, tile_shape<D>::CHUNK_BYTES);
+}
+
+/* What to add to rows_desc for columns [16 k, 16 k + 16), to columns_desc for rows [16 k, 16 k + 16). */
+template <int D> static __device__ __forceinline__ uint64_t rows_step(int k) {
+    const int per = tile_shape<D>::CHUNK / 16;
+    return (uint64_t)((k / per * tile_shape<D>::CHUNK_BYTES + k % per * 32) >> 4);
+}
+
+template <int D> static __device__ __forceinline__ uint64_t columns_step(int k) {
+    return (uint64_t)(k * 16 * tile_shape<D>::ROW_BYTES >> 4);
+}
+
+static __device__ __forceinline__ void wgmma_fence(void) {
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+}
+
+static __device__ __forceinline__ void wgmma_commit(void) {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
+
+template <int PENDING> static __device__ __forceinline__ void wgmma_wait(void) {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(PENDING) : "memory");
+}
+
+/* Keeps the compiler from moving uses of registers that a product in flight owns across this point. */
+template <int N> static __device__ __forceinline__ void pin(float (&x)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) asm volatile("" : "+f"(x[i])::"memory");
+}
+
+template <int N> static __device__ __forceinline__ void pin(uint32_t (&x)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; i++) asm volatile("" : "+r"(x[i])::"memory");
+}
+
+#define WGMMA_R16_0 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
+#define WGMMA_R16_1 "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
+#define WGMMA_R16_2 "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47"
+#define WGMMA_R16_3 "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define WGMMA_D4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
+#define WGMMA_D16(d, i) WGMMA_D4(d, i), WGMMA_D4(d, i + 4), WGMMA_D4(d, i + 8), WGMMA_D4(d, i + 12)
+
+/* d (64, 128) = or += A (64, 16) B (16, 128), both K-major in shared memory. */
+template <bool ADD> static __device__ __forceinline__ void wgmma_rows(float (&d)[64], uint64_t a, uint64_t b) {
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %66, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1 ", " WGMMA_R16_2
+                 ", " WGMMA_R16_3 "}, %64, %65, p, 1, 1, 0, 0;\n\t}"
+                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16), WGMMA_D16(d, 32), WGMMA_D16(d, 48)
+                 : "l"(a), "l"(b), "n"(ADD));
+}
+
+/* d (64, D) += A (64, 16) B (16, D), A in registers, B MN-major in shared memory; d has D / 2 elements. */
+static __device__ __forceinline__ void wgmma_columns(float (&d)[32], const uint32_t *a, uint64_t b) {
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1
+                 "}, {%32, %33, %34, %35}, %36, p, 1, 1, 1;\n\t}"
+                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+static __device__ __forceinline__ void wgmma_columns(float (&d)[48], const uint32_t *a, uint64_t b) {
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1 ", " WGMMA_R16_2
+                 "}, {%48, %49, %50, %51}, %52, p, 1, 1, 1;\n\t}"
+                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16), WGMMA_D16(d, 32)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+static __device__ __forceinline__ void wgmma_columns(float (&d)[64], const uint32_t *a, uint64_t b) {
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1 ", " WGMMA_R16_2
+                 ", " WGMMA_R16_3 "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n\t}"
+                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16), WGMMA_D16(d, 32), WGMMA_D16(d, 48)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+#undef WGMMA_R16_0
+#undef WGMMA_R16_1
+#undef WGMMA_R16_2
+#undef WGMMA_R16_3
+#undef WGMMA_D4
+#undef WGMMA_D16
+
+/* s (64, 128) = the 64 rows at a times the 128 rows at b, transposed; left in flight as one group. */
+template <int D> static __device__ __forceinline__ void multiply_rows(float (&s)[64], uint32_t a, uint32_t b) {
+    const uint64_t ad = rows_desc<D>(a), bd = rows_desc<D>(b);
+    wgmma_fence();
+    wgmma_rows<false>(s, ad, bd);
+#pragma unroll
+    for (int k = 1; k < D / 16; k++) wgmma_rows<true>(s, ad + rows_step<D>(k), bd + rows_step<D>(k));
+    wgmma_commit();
+}
+
+/* 2^x, a subnormal result as zero; 2^-inf = 0. */
+static __device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+
+/* ---- host: the copy engine's view of a tensor -----------------------------------------------------------------------
+ */
+
+/* map = tiles of x: n rows, `stride` elements apart (a multiple of 8), of (n_heads, D) bf16; x aligned to 16 bytes. */
+template <int D>
+static inline cudaError_t map_tiles(CUtensorMap *map, const void *x, size_t stride, int n, int n_heads) {
+    typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
+                                  const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
+                                  CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+    const cuuint64_t dims[3] = {(cuuint64_t)D, (cuuint64_t)n_heads, (cuuint64_t)n};
+    const cuuint64_t strides[2] = {2 * (cuuint64_t)D, 2 * (cuuint64_t)stride};
+    const cuuint32_t box[3] = {tile_shape<D>::CHUNK, 1, TILE_ROWS}, step[3] = {1, 1, 1};
+    void *encode = NULL; /* looked up by name, so that nothing links against the driver */
+    cudaDriverEntryPointQueryResult found;
+    cudaError_t rc =
+        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found);
+    if (rc != cudaSuccess) return rc;
+    if (found != cudaDriverEntryPointSuccess) return cudaErrorNotSupported;
+    const CUresult made = ((encode_fn)encode)(
+        map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)x, dims, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
+        tile_shape<D>::CHUNK == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
+        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+    return made == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+}
+
+#endif

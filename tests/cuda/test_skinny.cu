@@ -1,0 +1,421 @@
+/* test_skinny.cu - products with a few rows against sums in double, and what bits must not depend on.
+ *
+ * A shape is run once with all 64 rows and compared with double; every other number of rows must then repeat these
+ * bits. Outputs start as NaN, so that a missing and a surplus write show. */
+#include "engine/cuda/skinny.cuh"
+#include "tests/cuda/check.cuh"
+
+enum { ROWS = KV_SKINNY_ROWS, SPARE = 1, GAP = 3 };
+enum { OUT, OUT2, HIDDEN, RESIDUAL, NORMED, SQUARES, N_BUFFERS };
+
+static const float EPS = 0.1f; /* large enough to be seen */
+
+typedef struct shape {
+    int n_out, n_out2, n_in;
+} shape;
+
+/* Something a product writes: ROWS + SPARE rows on the device, what they start as, what they became. */
+typedef struct buffer {
+    size_t row; /* bytes; 0: not written by this kind */
+    char *first, *now, *device;
+} buffer;
+
+typedef struct product {
+    kv_skinny_kind kind;
+    shape s;
+    int n_squares;
+    float *w, *w2, *x, *squares, *residual, *norm_weight; /* host, as the device has them */
+    __nv_bfloat16 *d_w, *d_w2, *d_x;
+    float *d_squares, *d_norm_weight;
+    buffer b[N_BUFFERS];
+} product;
+
+static void *allocate(size_t bytes) {
+    void *p = malloc(bytes ? bytes : 1);
+    if (!p) exit(1);
+    return p;
+}
+
+static void *upload(const void *from, size_t bytes) {
+    void *p;
+    CHECK_CUDA(cudaMalloc(&p, bytes ? bytes : 1));
+    CHECK_CUDA(cudaMemcpy(p, from, bytes, cudaMemcpyHostToDevice));
+    return p;
+}
+
+static __nv_bfloat16 *make_bf16(float **host, size_t n, float size, uint64_t seed) {
+    __nv_bfloat16 *h = (__nv_bfloat16 *)allocate(n * sizeof *h);
+    *host = (float *)allocate(n * sizeof **host);
+    for (size_t i = 0; i < n; i++) {
+        h[i] = __float2bfloat16_rn(size * check_random(seed, i));
+        (*host)[i] = __bfloat162float(h[i]);
+    }
+    __nv_bfloat16 *d = (__nv_bfloat16 *)upload(h, n * sizeof *h);
+    free(h);
+    return d;
+}
+
+/* Values in [low, low + 2 size). */
+static float *make_f32(float **host, size_t n, float low, float size, uint64_t seed) {
+    *host = (float *)allocate(n * sizeof **host);
+    for (size_t i = 0; i < n; i++) (*host)[i] = low + size * (1 + check_random(seed, i));
+    return (float *)upload(*host, n * sizeof **host);
+}
+
+static product make_product(kv_skinny_kind kind, shape s, uint64_t seed) {
+    product p;
+    memset(&p, 0, sizeof p);
+    p.kind = kind, p.s = s, p.n_squares = s.n_in / 16;
+    const size_t k = (size_t)s.n_in, n = (size_t)s.n_out;
+    const float size = 1.7f / sqrtf((float)s.n_in);
+    p.d_w = make_bf16(&p.w, (kind == KV_SKINNY_SWIGLU ? 2 : 1) * n * k, size, seed);
+    p.d_w2 = make_bf16(&p.w2, (size_t)s.n_out2 * k, size, seed + 1);
+    p.d_x = make_bf16(&p.x, ROWS * k, 1, seed + 2);
+    p.d_squares = make_f32(&p.squares, (size_t)ROWS * p.n_squares, 0.5f, 8, seed + 3);
+    p.d_norm_weight = make_f32(&p.norm_weight, n, -1, 1, seed + 4);
+    CHECK_CUDA(cudaFree(make_f32(&p.residual, ROWS * n, -2, 2, seed + 5)));
+    const size_t plain = kind == KV_SKINNY_PLAIN, swiglu = kind == KV_SKINNY_SWIGLU, res = kind == KV_SKINNY_RESIDUAL;
+    p.b[OUT].row = plain * (n + GAP) * sizeof(float);
+    p.b[OUT2].row = plain * (s.n_out2 ? s.n_out2 + 2 * GAP : 0) * sizeof(float);
+    p.b[HIDDEN].row = swiglu * n * sizeof(__nv_bfloat16);
+    p.b[RESIDUAL].row = res * n * sizeof(float);
+    p.b[NORMED].row = res * n * sizeof(__nv_bfloat16);
+    p.b[SQUARES].row = res * (size_t)kv_cuda_skinny_squares(s.n_out) * sizeof(float);
+    for (int i = 0; i < N_BUFFERS; i++) {
+        const size_t bytes = (ROWS + SPARE) * p.b[i].row;
+        p.b[i].first = (char *)allocate(bytes);
+        p.b[i].now = (char *)allocate(bytes);
+        memset(p.b[i].first, 0xff, bytes);
+        if (i == RESIDUAL && res) memcpy(p.b[i].first, p.residual, ROWS * p.b[i].row);
+        p.b[i].device = (char *)upload(p.b[i].first, bytes);
+    }
+    return p;
+}
+
+static void free_product(product *p) {
+    void *device[] = {p->d_w, p->d_w2, p->d_x, p->d_squares, p->d_norm_weight};
+    void *host[] = {p->w, p->w2, p->x, p->squares, p->residual, p->norm_weight};
+    for (size_t i = 0; i < sizeof device / sizeof *device; i++) CHECK_CUDA(cudaFree(device[i]));
+    for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
+    for (int i = 0; i < N_BUFFERS; i++) {
+        CHECK_CUDA(cudaFree(p->b[i].device));
+        free(p->b[i].first);
+        free(p->b[i].now);
+    }
+}
+
+/* The first n rows from row `first` of the inputs on. */
+static kv_cuda_skinny arguments(const product *p, int first, int n, int normed) {
+    kv_cuda_skinny a;
+    memset(&a, 0, sizeof a);
+    a.w = p->d_w, a.w2 = p->kind == KV_SKINNY_PLAIN && p->s.n_out2 ? p->d_w2 : NULL;
+    a.n_out = p->s.n_out, a.n_out2 = a.w2 ? p->s.n_out2 : 0, a.n_in = p->s.n_in;
+    a.x = p->d_x + (size_t)first * p->s.n_in, a.n = n;
+    if (normed && p->kind != KV_SKINNY_RESIDUAL) a.squares = p->d_squares + (size_t)first * p->n_squares;
+    a.n_squares = p->n_squares, a.dim = p->s.n_in, a.eps = EPS;
+    a.out = (float *)p->b[OUT].device, a.out2 = (float *)p->b[OUT2].device;
+    a.out_stride = (int)(p->b[OUT].row / sizeof(float)), a.out2_stride = (int)(p->b[OUT2].row / sizeof(float));
+    a.h = (__nv_bfloat16 *)p->b[HIDDEN].device;
+    a.residual = (float *)p->b[RESIDUAL].device, a.normed = (__nv_bfloat16 *)p->b[NORMED].device;
+    a.norm_weight = p->d_norm_weight, a.squares_out = (float *)p->b[SQUARES].device;
+    return a;
+}
+
+static void run_product(product *p, int first, int n, int normed, int pdl) {
+    for (int i = 0; i < N_BUFFERS; i++) {
+        const size_t all = (ROWS + SPARE) * p->b[i].row, skip = i == RESIDUAL ? first * p->b[i].row : 0;
+        CHECK_CUDA(cudaMemcpy(p->b[i].device, p->b[i].first + skip, all - skip, cudaMemcpyHostToDevice));
+    }
+    const kv_cuda_skinny a = arguments(p, first, n, normed);
+    CHECK_CUDA(kv_cuda_skinny_rows(p->kind, &a, pdl, 0));
+    for (int i = 0; i < N_BUFFERS; i++)
+        CHECK_CUDA(cudaMemcpy(p->b[i].now, p->b[i].device, (ROWS + SPARE) * p->b[i].row, cudaMemcpyDeviceToHost));
+}
+
+/* Row r of x times row o of w, in four sums. */
+static double dot(const float *x, const float *w, int n) {
+    double s[4] = {0, 0, 0, 0};
+    for (int i = 0; i < n; i += 4)
+        for (int j = 0; j < 4; j++) s[j] += (double)x[i + j] * w[i + j];
+    return s[0] + s[1] + s[2] + s[3];
+}
+
+static double row_scale(const product *p, int row, int normed) {
+    double s = 0;
+    if (!normed || p->kind == KV_SKINNY_RESIDUAL) return 1;
+    for (int i = 0; i < p->n_squares; i++) s += p->squares[(size_t)row * p->n_squares + i];
+    return 1 / sqrt(s / p->s.n_in + EPS);
+}
+
+static int compare_plain(const product *p, int row, double scale, double tol) {
+    const float *x = p->x + (size_t)row * p->s.n_in;
+    const float *out = (const float *)(p->b[OUT].now + row * p->b[OUT].row);
+    const float *out2 = (const float *)(p->b[OUT2].now + row * p->b[OUT2].row);
+    const size_t most = (size_t)(p->s.n_out > p->s.n_out2 ? p->s.n_out : p->s.n_out2);
+    double *want = (double *)allocate(most * sizeof *want);
+    for (int o = 0; o < p->s.n_out; o++) want[o] = scale * dot(x, p->w + (size_t)o * p->s.n_in, p->s.n_in);
+    int bad = check_close("out", out, want, (size_t)p->s.n_out, tol, 1e-5);
+    for (int o = 0; o < p->s.n_out2; o++) want[o] = scale * dot(x, p->w2 + (size_t)o * p->s.n_in, p->s.n_in);
+    bad += check_close("out2", out2, want, (size_t)p->s.n_out2, tol, 1e-5);
+    free(want);
+    return bad;
+}
+
+static int compare_swiglu(const product *p, int row, double scale, double tol) {
+    const float *x = p->x + (size_t)row * p->s.n_in;
+    const __nv_bfloat16 *h = (const __nv_bfloat16 *)(p->b[HIDDEN].now + row * p->b[HIDDEN].row);
+    int bad = 0;
+    for (int o = 0; o < p->s.n_out && !bad; o++) {
+        const double gate = scale * dot(x, p->w + (size_t)o * p->s.n_in, p->s.n_in);
+        const double up = scale * dot(x, p->w + (size_t)(p->s.n_out + o) * p->s.n_in, p->s.n_in);
+        const double want = gate / (1 + exp(-gate)) * up;
+        const float got = __bfloat162float(h[o]);
+        bad += check_close("h", &got, &want, 1, 3 * tol, 0x1.1p-8);
+    }
+    return bad;
+}
+
+/* The residual against double; what follows from it, exactly. */
+static int compare_residual(const product *p, int row, double tol) {
+    const int n = p->s.n_out;
+    const float *got = (const float *)(p->b[RESIDUAL].now + row * p->b[RESIDUAL].row);
+    const float *squares = (const float *)(p->b[SQUARES].now + row * p->b[SQUARES].row);
+    const __nv_bfloat16 *normed = (const __nv_bfloat16 *)(p->b[NORMED].now + row * p->b[NORMED].row);
+    const int n_squares = kv_cuda_skinny_squares(n);
+    int bad = n_squares < n / 16;
+    double want_sum = 0;
+    float sum = 0;
+    for (int o = 0; o < n; o++) {
+        const double product = dot(p->x + (size_t)row * p->s.n_in, p->w + (size_t)o * p->s.n_in, p->s.n_in);
+        const double want = p->residual[(size_t)row * n + o] + product;
+        const __nv_bfloat16 ready = __float2bfloat16_rn(got[o] * p->norm_weight[o]);
+        bad += check_close("residual", got + o, &want, 1, tol, 1e-5);
+        bad += memcmp(&ready, normed + o, sizeof ready) != 0;
+        want_sum += (double)got[o] * got[o];
+    }
+    /* how the rows are cut into parts is the device's business; none may be missing or counted twice */
+    for (int i = 0; i < n_squares; i++) sum += squares[i];
+    return bad + check_close("squares", &sum, &want_sum, 1, 0, 1e-5);
+}
+
+static int compare_product(const product *p, int normed) {
+    int bad = 0;
+    for (int row = 0; row < ROWS && !bad; row++) {
+        const double scale = row_scale(p, row, normed), tol = 2e-6 * sqrt((double)p->s.n_in) * (scale > 1 ? scale : 1);
+        if (p->kind == KV_SKINNY_PLAIN) bad += compare_plain(p, row, scale, tol);
+        if (p->kind == KV_SKINNY_SWIGLU) bad += compare_swiglu(p, row, scale, tol);
+        if (p->kind == KV_SKINNY_RESIDUAL) bad += compare_residual(p, row, tol);
+    }
+    return bad;
+}
+
+/* Rows [0, n) of the last run must be rows [first, first + n) of `all`; everything else as it was. */
+static int compare_bits(const product *p, char *const *all, int first, int n) {
+    int bad = 0;
+    for (int i = 0; i < N_BUFFERS; i++) {
+        const buffer *b = &p->b[i];
+        const int moved = i == RESIDUAL ? first : 0, rows = ROWS + SPARE - moved;
+        bad += memcmp(b->now, all[i] + first * b->row, n * b->row) != 0;
+        bad += memcmp(b->now + n * b->row, b->first + (n + moved) * b->row, (rows - n) * b->row) != 0;
+    }
+    if (bad) printf("  rows [%d, %d): other bits, or a write where none belongs\n", first, first + n);
+    return bad;
+}
+
+/* Between the rows' ends and their strides nothing is written. */
+static int compare_gaps(const product *p) {
+    int bad = 0;
+    for (int row = 0; row < ROWS; row++)
+        for (int i = OUT; i <= OUT2; i++) {
+            const size_t used = (size_t)(i == OUT ? p->s.n_out : p->s.n_out2) * sizeof(float), row_bytes = p->b[i].row;
+            if (row_bytes == 0) continue;
+            bad += memcmp(p->b[i].now + row * row_bytes + used, p->b[i].first + row * row_bytes + used,
+                          row_bytes - used) != 0;
+        }
+    if (bad) printf("  %d gaps between rows were written\n", bad);
+    return bad;
+}
+
+static int check_shape(kv_skinny_kind kind, shape s, uint64_t seed, int normed) {
+    static const int counts[] = {1, 2, 3, 7, 8, 9, 16, 17, 31, 32, 33, 64};
+    static const int places[][2] = {{17, 1}, {63, 1}, {5, 10}, {30, 34}, {40, 24}};
+    product p = make_product(kind, s, seed);
+    char *all[N_BUFFERS];
+    run_product(&p, 0, ROWS, normed, 0);
+    int bad = compare_product(&p, normed) + compare_gaps(&p);
+    for (int i = 0; i < N_BUFFERS; i++) {
+        all[i] = (char *)allocate((ROWS + SPARE) * p.b[i].row);
+        memcpy(all[i], p.b[i].now, (ROWS + SPARE) * p.b[i].row);
+    }
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        run_product(&p, 0, counts[i], normed, (int)i % 2);
+        bad += compare_bits(&p, all, 0, counts[i]);
+    }
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        run_product(&p, places[i][0], places[i][1], normed, 1);
+        bad += compare_bits(&p, all, places[i][0], places[i][1]);
+    }
+    if (bad) printf("  ... at %d (+ %d) x %d, squares %d\n", s.n_out, s.n_out2, s.n_in, normed);
+    for (int i = 0; i < N_BUFFERS; i++) free(all[i]);
+    free_product(&p);
+    return bad;
+}
+
+static const shape SHAPES[] = {{16, 0, 32},    {48, 24, 64},   {100, 40, 256}, {960, 128, 576}, {576, 0, 1536},
+                               {1536, 0, 576}, {333, 333, 96}, {7, 1, 288},    {2560, 0, 4096}};
+
+static int check_kind(kv_skinny_kind kind, size_t n_shapes) {
+    int bad = 0;
+    for (size_t i = 0; i < n_shapes; i++) {
+        bad += check_shape(kind, SHAPES[i], 100 * (i + 1), 1);
+        if (i == 2 || i == 3) bad += check_shape(kind, SHAPES[i], 100 * (i + 1) + 50, 0);
+    }
+    return bad;
+}
+
+static int plain_rows(void) {
+    return check_kind(KV_SKINNY_PLAIN, 9);
+}
+static int residual_rows(void) {
+    return check_kind(KV_SKINNY_RESIDUAL, 9);
+}
+static int swiglu_rows(void) {
+    return check_kind(KV_SKINNY_SWIGLU, 8);
+}
+
+/* ---- chains of launches ---------------------------------------------------------------------------------------------
+ */
+
+enum { DIM = 576, N_FF = 1536, N_QKV = 960, N_MID = 128, LAYERS = 6, LINKS = 4 };
+
+/* Layers of four products, each fed by the one before: into the residual, up, down, and out of it in two parts. */
+typedef struct chain {
+    product link[LINKS];
+    kv_cuda_skinny a[LINKS];
+} chain;
+
+static chain make_chain(int n) {
+    static const kv_skinny_kind kinds[LINKS] = {KV_SKINNY_RESIDUAL, KV_SKINNY_SWIGLU, KV_SKINNY_RESIDUAL,
+                                                KV_SKINNY_PLAIN};
+    static const shape shapes[LINKS] = {{DIM, 0, N_FF}, {N_FF, 0, DIM}, {DIM, 0, N_FF}, {N_QKV, N_MID, DIM}};
+    chain c;
+    for (int i = 0; i < LINKS; i++) {
+        c.link[i] = make_product(kinds[i], shapes[i], 5000 + 100 * (uint64_t)i);
+        c.a[i] = arguments(&c.link[i], 0, n, 0);
+    }
+    const kv_cuda_skinny *first = &c.a[0];
+    for (int i = 1; i < LINKS; i += 2) {
+        c.a[i].x = first->normed, c.a[i].squares = first->squares_out;
+        c.a[i].n_squares = kv_cuda_skinny_squares(DIM), c.a[i].dim = DIM;
+    }
+    c.a[2].x = c.a[1].h;
+    c.a[2].residual = first->residual, c.a[2].normed = first->normed, c.a[2].squares_out = first->squares_out;
+    return c;
+}
+
+/* together: everything in one go, dependent launches; else one by one, with a wait after each. */
+static void launch_chain(const chain *c, int together, cudaStream_t stream) {
+    for (int i = 0; i < LAYERS * LINKS; i++) {
+        const int k = i % LINKS;
+        kv_cuda_skinny a = c->a[k];
+        if (k == 0 && i > 0) a.x = c->a[1].h; /* of the layer before */
+        CHECK_CUDA(kv_cuda_skinny_rows(c->link[k].kind, &a, together && i > 0, stream));
+        if (!together) CHECK_CUDA(cudaStreamSynchronize(stream));
+    }
+}
+
+static void reset_chain(const chain *c) {
+    for (int k = 0; k < LINKS; k++)
+        for (int i = 0; i < N_BUFFERS; i++) {
+            const buffer *b = &c->link[k].b[i];
+            CHECK_CUDA(cudaMemcpy(b->device, b->first, (ROWS + SPARE) * b->row, cudaMemcpyHostToDevice));
+        }
+    CHECK_CUDA(cudaDeviceSynchronize());
+}
+
+/* Number of buffers whose bits are not those in `now`; keep: they become those. */
+static int fetch_chain(chain *c, cudaStream_t stream, int keep) {
+    int bad = 0;
+    CHECK_CUDA(cudaStreamSynchronize(stream));
+    for (int k = 0; k < LINKS; k++)
+        for (int i = 0; i < N_BUFFERS; i++) {
+            const buffer *b = &c->link[k].b[i];
+            const size_t bytes = (ROWS + SPARE) * b->row;
+            char *got = (char *)allocate(bytes);
+            CHECK_CUDA(cudaMemcpy(got, b->device, bytes, cudaMemcpyDeviceToHost));
+            bad += !keep && memcmp(got, b->now, bytes) != 0;
+            if (keep) memcpy(b->now, got, bytes);
+            free(got);
+        }
+    return bad;
+}
+
+static int check_chain(int n) {
+    chain c = make_chain(n);
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t exec;
+    int bad = 0;
+    CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+    reset_chain(&c);
+    launch_chain(&c, 0, stream);
+    fetch_chain(&c, stream, 1);
+    const float *out = (const float *)c.link[3].b[OUT].now;
+    for (int i = 0; i < n * (N_QKV + GAP); i++) bad += i % (N_QKV + GAP) < N_QKV && !isfinite(out[i]);
+    for (int i = 0; i < 3; i++) {
+        reset_chain(&c);
+        launch_chain(&c, 1, stream);
+        bad += fetch_chain(&c, stream, 0);
+    }
+    CHECK_CUDA(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    launch_chain(&c, 1, stream);
+    CHECK_CUDA(cudaStreamEndCapture(stream, &graph));
+    CHECK_CUDA(cudaGraphInstantiate(&exec, graph, 0));
+    for (int i = 0; i < 3; i++) {
+        reset_chain(&c);
+        CHECK_CUDA(cudaGraphLaunch(exec, stream));
+        bad += fetch_chain(&c, stream, 0);
+    }
+    if (bad) printf("  ... with %d rows\n", n);
+    CHECK_CUDA(cudaGraphExecDestroy(exec));
+    CHECK_CUDA(cudaGraphDestroy(graph));
+    CHECK_CUDA(cudaStreamDestroy(stream));
+    for (int k = 0; k < LINKS; k++) free_product(&c.link[k]);
+    return bad;
+}
+
+static int chains(void) {
+    static const int counts[] = {1, 8, 16, 33, 64};
+    int bad = 0;
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) bad += check_chain(counts[i]);
+    return bad;
+}
+
+static int refused(void) {
+    const shape s = {48, 0, 64};
+    product p = make_product(KV_SKINNY_PLAIN, s, 9000);
+    kv_cuda_skinny none = arguments(&p, 0, 0, 0), many = arguments(&p, 0, ROWS + 1, 0), odd = arguments(&p, 0, 1, 0);
+    odd.n_in = 48;
+    const int bad = (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &none, 0, 0) != cudaErrorInvalidValue) +
+                    (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &many, 0, 0) != cudaErrorInvalidValue) +
+                    (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &odd, 0, 0) != cudaErrorInvalidValue);
+    free_product(&p);
+    return bad;
+}
+
+static int prepared(void) {
+    return kv_cuda_skinny_prepare() != cudaSuccess;
+}
+
+int main(int argc, char **argv) {
+    static const check checks[] = {
+        {"plain products are those of double, with the same bits at every number of rows", plain_rows},
+        {"additions to the residual, likewise", residual_rows},
+        {"gated products, likewise", swiglu_rows},
+        {"dependent launches and graphs repeat the bits of launches one by one", chains},
+        {"numbers of rows and widths that have no kernel are refused", refused},
+    };
+    int devices = 0;
+    if (cudaGetDeviceCount(&devices) == cudaSuccess && devices && prepared()) return 1;
+    return check_main(argc, argv, checks, sizeof checks / sizeof *checks);
+}
