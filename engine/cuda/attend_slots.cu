@@ -10,6 +10,7 @@
  * instead of a fixed number of splits). */
 #include "engine/cuda/attend_slots.cuh"
 
+#include "engine/cuda/mma.cuh"
 #include "engine/cuda/pdl.cuh"
 
 enum { WARPS = 8, THREADS = 32 * WARPS, COLUMNS = KV_CUDA_COLUMNS };
@@ -59,14 +60,6 @@ static __device__ inline uint4 load_shared(uint32_t at) {
     uint4 v;
     asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
     return v;
-}
-
-static __device__ inline void mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                                  uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
-        "%2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 static __device__ inline uint32_t transpose(uint32_t v) {

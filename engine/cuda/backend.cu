@@ -1,4 +1,5 @@
 /* backend.cu - device memory with its books, weights, and the creation of the backend. */
+#include "engine/cuda/bf16.h"
 #include "engine/cuda/engine.cuh"
 
 #include <math.h>
@@ -44,21 +45,6 @@ void kv_cuda_give(kv_cuda_backend *b, kv_cuda_use use, void *p, size_t bytes) {
     b->total -= bytes;
 }
 
-/* To the nearest bf16, ties to even. */
-static uint16_t to_bf16(float x) {
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    if (isfinite(x)) u += 0x7fffu + (u >> 16 & 1u);
-    return (uint16_t)(u >> 16);
-}
-
-static float from_bf16(uint16_t v) {
-    uint32_t u = (uint32_t)v << 16;
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
 static int matrix_new(kv_cuda_backend *b, int n_out, int n_in, kv_matrix **out, kv_error *err) {
     kv_matrix *m = (kv_matrix *)calloc(1, sizeof *m);
     if (!m) return kv_fail(err, KV_ENOMEM, "out of memory for a matrix");
@@ -83,7 +69,7 @@ typedef struct round_job {
 static void round_part(void *ctx, int i, int thread) {
     const round_job *j = (const round_job *)ctx;
     (void)thread;
-    for (size_t k = j->n * i / j->parts; k < j->n * (i + 1) / j->parts; k++) j->out[k] = to_bf16(j->w[k]);
+    for (size_t k = j->n * i / j->parts; k < j->n * (i + 1) / j->parts; k++) j->out[k] = kv_bf16_from(j->w[k]);
 }
 
 static void matrix_free(kv_backend *b, kv_matrix *m) {
@@ -232,7 +218,7 @@ static void free_gates(kv_cuda_backend *b) {
 static int needs_two_parts(const kv_gates *g) {
     for (int l = 0; l < g->n_layers; l++)
         for (size_t i = 0; i < (size_t)g->n_hidden * g->dim; i++)
-            if (from_bf16(to_bf16(g->layers[l].w1[i])) != g->layers[l].w1[i]) return 1;
+            if (kv_bf16_to(kv_bf16_from(g->layers[l].w1[i])) != g->layers[l].w1[i]) return 1;
     return 0;
 }
 
@@ -244,8 +230,8 @@ static void pack_w1(void *out, kv_cuda_type type, int n_parts, const float *w1, 
     }
     uint16_t *hi = (uint16_t *)out, *lo = hi + n;
     for (size_t i = 0; i < n; i++) {
-        hi[i] = to_bf16(w1[i]);
-        if (n_parts == 2) lo[i] = to_bf16(w1[i] - from_bf16(hi[i]));
+        hi[i] = kv_bf16_from(w1[i]);
+        if (n_parts == 2) lo[i] = kv_bf16_from(w1[i] - kv_bf16_to(hi[i]));
     }
 }
 

@@ -77,6 +77,9 @@ static inline size_t kv_cuda_type_bytes(kv_cuda_type t) {
 int kv_cuda_take(kv_cuda_backend *b, kv_cuda_use use, size_t bytes, const char *what, void **out, kv_error *err);
 void kv_cuda_give(kv_cuda_backend *b, kv_cuda_use use, void *p, size_t bytes);
 int kv_cuda_failed(cudaError_t rc, const char *what, kv_error *err);
+static inline int kv_cuda_check(cudaError_t rc, const char *what, kv_error *err) {
+    return rc == cudaSuccess ? KV_OK : kv_cuda_failed(rc, what, err);
+}
 
 /* Builds backend->model once; gates on the device, once per kv_gates. */
 int kv_cuda_bind_model(kv_engine *e, kv_error *err);

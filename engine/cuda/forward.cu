@@ -25,10 +25,6 @@ typedef struct pass {
     kv_error *err;
 } pass;
 
-static int check(cudaError_t rc, const char *what, kv_error *err) {
-    return rc == cudaSuccess ? KV_OK : kv_cuda_failed(rc, what, err);
-}
-
 static size_t take(size_t *at, size_t bytes) {
     size_t here = *at;
     *at += (bytes + 255) & ~(size_t)255;
@@ -64,7 +60,7 @@ static int product(const pass *p, void *out, int out_f32, const void *x, const v
     kv_cuda_backend *b = p->r->b;
     if (p->type == KV_CUDA_BF16)
         return kv_cuda_gemm_bf16(&b->gemm, out, out_f32, x, w, n, n_out, n_in, accumulate, b->stream, p->err);
-    return check(
+    return kv_cuda_check(
         kv_cuda_gemm_f32((float *)out, (const float *)x, (const float *)w, n, n_out, n_in, accumulate, b->stream),
         "product", p->err);
 }
@@ -75,18 +71,18 @@ static int fill_stats(const pass *p, int layer) {
     const kv_shape *s = &r->base.engine->model.info.shape;
     int n_stats = r->columns->n_cols - r->columns->has_mass;
     if (!n_stats) return KV_OK;
-    int rc = check(cudaMemsetAsync(p->stats, 0, (size_t)p->n_rows * s->n_kv_heads * n_stats * 4, r->b->stream),
-                   "columns", p->err);
+    int rc = kv_cuda_check(cudaMemsetAsync(p->stats, 0, (size_t)p->n_rows * s->n_kv_heads * n_stats * 4, r->b->stream),
+                           "columns", p->err);
     if (rc == KV_OK && r->gated) {
         const kv_cuda_gate_layer *g = &r->b->gates.layers[layer];
         int n_hidden = r->b->gates.source->n_hidden, n_parts = r->b->gates.n_parts;
         rc = product(p, p->mid, 1, p->normed, g->w1, p->n_rows, n_hidden * n_parts, s->dim, 0);
         for (int i = 0; rc == KV_OK && i < r->columns->n_sets; i++)
             if (r->sets[i].gate_col >= 0)
-                rc = check(kv_cuda_gate_rows(p->stats, n_stats, r->sets[i].gate_col - r->columns->has_mass, p->mid,
-                                             n_hidden * n_parts, n_parts, g->b1, g->w2, g->bias, p->n_rows, n_hidden,
-                                             s->n_kv_heads, r->b->stream),
-                           "retention gate", p->err);
+                rc = kv_cuda_check(kv_cuda_gate_rows(p->stats, n_stats, r->sets[i].gate_col - r->columns->has_mass,
+                                                     p->mid, n_hidden * n_parts, n_parts, g->b1, g->w2, g->bias,
+                                                     p->n_rows, n_hidden, s->n_kv_heads, r->b->stream),
+                                   "retention gate", p->err);
     }
     return rc;
 }
@@ -116,7 +112,7 @@ static int append(const pass *p, int layer, const float *stats) {
     a.stats = stats;
     a.k_out = p->k;
     a.v_out = p->v;
-    return check(kv_cuda_append_rows(&a, r->b->stream), "append", p->err);
+    return kv_cuda_check(kv_cuda_append_rows(&a, r->b->stream), "append", p->err);
 }
 
 /* mass of a fresh prompt (n_kv_heads, n) to its slots.  Launch: (n / 256, n_kv_heads) blocks of 256. */
@@ -137,20 +133,20 @@ static int attend_fresh(const pass *p, int layer, const kv_cuda_segment *g) {
     const __nv_bfloat16 *k = (const __nv_bfloat16 *)p->k + g->row * nk, *v = (const __nv_bfloat16 *)p->v + g->row * nk;
     float *lse = r->columns->has_mass ? p->lse + (size_t)g->row * s->n_heads : NULL,
           scale = 1 / sqrtf((float)s->head_dim);
-    int rc = check(kv_cuda_attend_prompt((__nv_bfloat16 *)p->att + g->row * nq, lse, q, width, k, v, nk, g->n,
-                                         s->n_heads, s->n_kv_heads, s->head_dim, scale, r->b->stream),
-                   "attention of a prompt", p->err);
+    int rc = kv_cuda_check(kv_cuda_attend_prompt((__nv_bfloat16 *)p->att + g->row * nq, lse, q, width, k, v, nk, g->n,
+                                                 s->n_heads, s->n_kv_heads, s->head_dim, scale, r->b->stream),
+                           "attention of a prompt", p->err);
     if (rc || !lse) return rc;
     rc = kv_cuda_grow(r, &r->mass, KV_USE_WORKSPACE, (size_t)g->n * s->n_kv_heads * sizeof(float), "attention mass",
                       p->err);
     if (rc) return rc;
-    rc = check(kv_cuda_mass_prompt((float *)r->mass.p, lse, q, width, k, nk, g->n, s->n_heads, s->n_kv_heads,
-                                   s->head_dim, scale, r->b->stream),
-               "attention mass", p->err);
+    rc = kv_cuda_check(kv_cuda_mass_prompt((float *)r->mass.p, lse, q, width, k, nk, g->n, s->n_heads, s->n_kv_heads,
+                                           s->head_dim, scale, r->b->stream),
+                       "attention mass", p->err);
     if (rc) return rc;
     put_mass<<<dim3((g->n + 255) / 256, s->n_kv_heads), 256, 0, r->b->stream>>>(r->seqs, g->seq, r->layout, layer,
                                                                                 (const float *)r->mass.p, g->n);
-    return check(cudaGetLastError(), "attention mass", p->err);
+    return kv_cuda_check(cudaGetLastError(), "attention mass", p->err);
 }
 
 static int attend(const pass *p, int layer) {
@@ -179,9 +175,10 @@ static int attend(const pass *p, int layer) {
     a.scratch = r->prompt_scratch.p;
     a.scratch_bytes = r->prompt_scratch.bytes;
     a.counters = r->b->counters;
-    rc = check(p->type == KV_CUDA_BF16 ? kv_cuda_attend_slots(&a, r->b->stream) : kv_cuda_attend_f32(&a, r->b->stream),
-               "attention", p->err);
-    if (rc == KV_OK && a.lse) rc = check(kv_cuda_mass_rows(&a, r->b->stream), "attention mass", p->err);
+    rc = kv_cuda_check(p->type == KV_CUDA_BF16 ? kv_cuda_attend_slots(&a, r->b->stream)
+                                               : kv_cuda_attend_f32(&a, r->b->stream),
+                       "attention", p->err);
+    if (rc == KV_OK && a.lse) rc = kv_cuda_check(kv_cuda_mass_rows(&a, r->b->stream), "attention mass", p->err);
     return rc;
 }
 
@@ -190,15 +187,16 @@ static int feed_forward(const pass *p, int layer) {
     const kv_model_info *in = &r->base.engine->model.info;
     const kv_cuda_layer *l = &r->b->model.layers[layer];
     size_t dim = in->shape.dim, e = kv_cuda_type_bytes(p->type);
-    int rc = check(kv_cuda_norm_rows(p->normed, p->type, p->x, l->ffn_norm, r->base.engine->model.rms_eps, p->n_rows,
-                                     in->shape.dim, r->b->stream),
-                   "norm", p->err);
+    int rc = kv_cuda_check(kv_cuda_norm_rows(p->normed, p->type, p->x, l->ffn_norm, r->base.engine->model.rms_eps,
+                                             p->n_rows, in->shape.dim, r->b->stream),
+                           "norm", p->err);
     for (int from = 0; rc == KV_OK && from < p->n_rows; from += SLICE_ROWS) {
         int n = p->n_rows - from < SLICE_ROWS ? p->n_rows - from : SLICE_ROWS;
         rc = product(p, p->gate_up, p->type == KV_CUDA_F32, (char *)p->normed + from * dim * e, l->gate_up, n,
                      2 * in->n_ff, in->shape.dim, 0);
         if (rc == KV_OK)
-            rc = check(kv_cuda_swiglu_rows(p->h, p->gate_up, p->type, n, in->n_ff, r->b->stream), "SwiGLU", p->err);
+            rc = kv_cuda_check(kv_cuda_swiglu_rows(p->h, p->gate_up, p->type, n, in->n_ff, r->b->stream), "SwiGLU",
+                               p->err);
         if (rc == KV_OK) rc = product(p, p->x + from * dim, 1, p->h, l->down, n, in->shape.dim, in->n_ff, 1);
     }
     return rc;
@@ -223,7 +221,7 @@ static int observe_on_host(const pass *p, int layer) {
     int rc = kv_cuda_observe_on_host(r, layer, p->n_rows, p->normed, p->k, p->v, p->rows.pos, p->stats, p->err);
     if (rc) return rc;
     put_stats<<<(n + 127) / 128, 128, 0, r->b->stream>>>(p->rows, r->seqs, r->layout, layer, n_kv_heads, p->stats);
-    return check(cudaGetLastError(), "columns", p->err);
+    return kv_cuda_check(cudaGetLastError(), "columns", p->err);
 }
 
 static int run_layer(const pass *p, int layer) {
@@ -232,9 +230,9 @@ static int run_layer(const pass *p, int layer) {
     const kv_shape *s = &m->info.shape;
     const kv_cuda_layer *l = &r->b->model.layers[layer];
     int nq = s->n_heads * s->head_dim, width = nq + 2 * s->n_kv_heads * s->head_dim;
-    int rc =
-        check(kv_cuda_norm_rows(p->normed, p->type, p->x, l->attn_norm, m->rms_eps, p->n_rows, s->dim, r->b->stream),
-              "norm", p->err);
+    int rc = kv_cuda_check(
+        kv_cuda_norm_rows(p->normed, p->type, p->x, l->attn_norm, m->rms_eps, p->n_rows, s->dim, r->b->stream), "norm",
+        p->err);
     if (rc == KV_OK) rc = product(p, p->qkv, p->type == KV_CUDA_F32, p->normed, l->qkv, p->n_rows, width, s->dim, 0);
     if (rc == KV_OK) rc = fill_stats(p, layer);
     if (rc == KV_OK) rc = append(p, layer, r->columns->n_cols > r->columns->has_mass ? p->stats : NULL);
@@ -289,7 +287,8 @@ static int upload(pass *p, kv_segment *const *segs) {
     describe(p, segs, host);
     int rc = kv_cuda_grow(r, &r->segments, KV_USE_WORKSPACE, bytes, "the rows of a prompt", p->err);
     if (rc == KV_OK)
-        rc = check(cudaMemcpyAsync(r->segments.p, host, bytes, cudaMemcpyHostToDevice, r->b->stream), "rows", p->err);
+        rc = kv_cuda_check(cudaMemcpyAsync(r->segments.p, host, bytes, cudaMemcpyHostToDevice, r->b->stream), "rows",
+                           p->err);
     int32_t *d = (int32_t *)r->segments.p;
     p->rows = (kv_cuda_rows){d, d + n, d + 2 * n, d + 3 * n, p->n_rows};
     p->segs = p->past = (const kv_cuda_segment *)(d + 4 * n);
@@ -301,7 +300,7 @@ static int upload(pass *p, kv_segment *const *segs) {
     if (rc || segs[0]->tokens) return rc;
     pick_tokens<<<(p->n_rows + 127) / 128, 128, 0, r->b->stream>>>(d, d + 2 * n, r->token, p->n_rows,
                                                                    r->base.engine->model.info.n_vocab);
-    return check(cudaGetLastError(), "tokens", p->err);
+    return kv_cuda_check(cudaGetLastError(), "tokens", p->err);
 }
 
 /* Slots for every segment; one that the pool has no room for is left out. */
@@ -338,18 +337,19 @@ static int head(const pass *p, kv_segment *const *segs) {
         if (!segs[i]->wants_token) continue;
         int row = segs[i]->seq->row;
         if (row + 1 > most) most = row + 1;
-        rc = check(cudaMemcpyAsync(last + (size_t)row * dim, p->x + (size_t)(at + segs[i]->n - 1) * dim,
-                                   dim * sizeof *last, cudaMemcpyDeviceToDevice, r->b->stream),
-                   "last rows", p->err);
+        rc = kv_cuda_check(cudaMemcpyAsync(last + (size_t)row * dim, p->x + (size_t)(at + segs[i]->n - 1) * dim,
+                                           dim * sizeof *last, cudaMemcpyDeviceToDevice, r->b->stream),
+                           "last rows", p->err);
     }
     if (rc || !most) return rc;
-    rc = check(kv_cuda_norm_rows(normed, p->type, last, r->b->model.out_norm, m->rms_eps, most, dim, r->b->stream),
-               "norm", p->err);
+    rc = kv_cuda_check(
+        kv_cuda_norm_rows(normed, p->type, last, r->b->model.out_norm, m->rms_eps, most, dim, r->b->stream), "norm",
+        p->err);
     if (rc) return rc;
     if (p->type == KV_CUDA_F32)
-        return check(kv_cuda_gemm_f32(r->logits, (const float *)normed, (const float *)r->b->model.head, most, n_vocab,
-                                      dim, 0, r->b->stream),
-                     "logits", p->err);
+        return kv_cuda_check(kv_cuda_gemm_f32(r->logits, (const float *)normed, (const float *)r->b->model.head, most,
+                                              n_vocab, dim, 0, r->b->stream),
+                             "logits", p->err);
     kv_cuda_skinny a = {};
     a.w = (const __nv_bfloat16 *)r->b->model.head;
     a.n_out = a.out_stride = n_vocab;
@@ -357,7 +357,7 @@ static int head(const pass *p, kv_segment *const *segs) {
     a.x = (const __nv_bfloat16 *)normed;
     a.n = most;
     a.out = r->logits;
-    return check(kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &a, 0, r->b->stream), "logits", p->err);
+    return kv_cuda_check(kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &a, 0, r->b->stream), "logits", p->err);
 }
 
 static void account(kv_cuda_runner *r, kv_segment *const *segs, int n) {
@@ -388,8 +388,9 @@ static int run_pass(pass *p, kv_segment *const *segs) {
                           want < attend_scratch_most ? want : attend_scratch_most, "attention", p->err);
     }
     if (rc == KV_OK)
-        rc = check(kv_cuda_embed_rows(p->x, r->b->model.embed, p->type, p->rows.token, p->n_rows, s->dim, r->b->stream),
-                   "embedding", p->err);
+        rc = kv_cuda_check(
+            kv_cuda_embed_rows(p->x, r->b->model.embed, p->type, p->rows.token, p->n_rows, s->dim, r->b->stream),
+            "embedding", p->err);
     for (int l = 0; rc == KV_OK && l < s->n_layers; l++) rc = run_layer(p, l);
     return rc ? rc : head(p, segs);
 }
@@ -425,18 +426,19 @@ int kv_cuda_read_all_logits(kv_cuda_runner *r, int n, float *out, kv_error *err)
     int rc = kv_cuda_take(b, KV_USE_WORKSPACE, normed_bytes, "last rows", &normed, err);
     if (rc == KV_OK) rc = kv_cuda_take(b, KV_USE_WORKSPACE, logits_bytes, "logits", &logits, err);
     if (rc == KV_OK)
-        rc = check(kv_cuda_norm_rows(normed, b->type, (const float *)r->prompt.p, b->model.out_norm, m->rms_eps, n, dim,
-                                     b->stream),
-                   "norm", err);
+        rc = kv_cuda_check(kv_cuda_norm_rows(normed, b->type, (const float *)r->prompt.p, b->model.out_norm, m->rms_eps,
+                                             n, dim, b->stream),
+                           "norm", err);
     if (rc == KV_OK && b->type == KV_CUDA_BF16)
         rc = kv_cuda_gemm_bf16(&b->gemm, logits, 1, normed, b->model.head, n, n_vocab, dim, 0, b->stream, err);
     else if (rc == KV_OK)
-        rc = check(kv_cuda_gemm_f32((float *)logits, (const float *)normed, (const float *)b->model.head, n, n_vocab,
-                                    dim, 0, b->stream),
-                   "logits", err);
+        rc = kv_cuda_check(kv_cuda_gemm_f32((float *)logits, (const float *)normed, (const float *)b->model.head, n,
+                                            n_vocab, dim, 0, b->stream),
+                           "logits", err);
     if (rc == KV_OK)
-        rc = check(cudaMemcpyAsync(out, logits, logits_bytes, cudaMemcpyDeviceToHost, b->stream), "logits", err);
-    if (rc == KV_OK) rc = check(cudaStreamSynchronize(b->stream), "logits", err);
+        rc =
+            kv_cuda_check(cudaMemcpyAsync(out, logits, logits_bytes, cudaMemcpyDeviceToHost, b->stream), "logits", err);
+    if (rc == KV_OK) rc = kv_cuda_check(cudaStreamSynchronize(b->stream), "logits", err);
     kv_cuda_give(b, KV_USE_WORKSPACE, normed, normed_bytes);
     kv_cuda_give(b, KV_USE_WORKSPACE, logits, logits_bytes);
     return rc;

@@ -2,17 +2,11 @@
  *
  * Slow (the stream waits at every layer or trigger) and exact: a new policy is one .c file and runs on CUDA on its
  * first day.  Its rows say score_path = host. */
+#include "engine/cuda/bf16.h"
 #include "engine/cuda/engine.cuh"
 
 #include <stdlib.h>
 #include <string.h>
-
-static float from_bf16(uint16_t v) {
-    uint32_t u = (uint32_t)v << 16;
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
 
 /* n values of the backend's type to the host, as fp32. */
 static cudaError_t bring(const kv_cuda_runner *r, float *out, const void *src, size_t n) {
@@ -23,7 +17,7 @@ static cudaError_t bring(const kv_cuda_runner *r, float *out, const void *src, s
         for (size_t i = n; i-- > 0;) { /* in place, from the end */
             uint16_t v;
             memcpy(&v, (const char *)out + 2 * i, sizeof v);
-            out[i] = from_bf16(v);
+            out[i] = kv_bf16_to(v);
         }
     return rc;
 }

@@ -10,10 +10,6 @@ extern "C" {
 #include "engine/sampler.h"
 }
 
-static int check(cudaError_t rc, const char *what, kv_error *err) {
-    return rc == cudaSuccess ? KV_OK : kv_cuda_failed(rc, what, err);
-}
-
 static int evicts(const kv_cuda_runner *r) {
     return r->setup && !r->setup->policy->never_evicts;
 }
@@ -118,7 +114,7 @@ static int open_state(kv_cuda_runner *r, kv_error *err) {
         return rc;
     }
     cut_state(r, (char *)r->state);
-    rc = check(cudaMemsetAsync(r->state, 0, r->state_bytes, r->b->stream), "state", err);
+    rc = kv_cuda_check(cudaMemsetAsync(r->state, 0, r->state_bytes, r->b->stream), "state", err);
     if (rc == KV_OK)
         rc = kv_cuda_grow(r, &r->logits_memory, KV_USE_WORKSPACE, (size_t)r->max_seqs * in->n_vocab * sizeof(float),
                           "logits", err);
@@ -130,7 +126,7 @@ static int open_state(kv_cuda_runner *r, kv_error *err) {
     r->rings = (float *)r->ring_memory.p;
     init_seqs<<<(r->max_seqs + 127) / 128, 128, 0, r->b->stream>>>(r->seqs, r->max_seqs, r->n_slots,
                                                                    s->n_layers * s->n_kv_heads, r->rings, ring);
-    return check(cudaGetLastError(), "state", err);
+    return kv_cuda_check(cudaGetLastError(), "state", err);
 }
 
 /* How each set of columns is filled. */
@@ -167,7 +163,7 @@ static int open_host(kv_cuda_runner *r, kv_error *err) {
         c = cudaEventCreateWithFlags(&r->flights[i].done, cudaEventDisableTiming);
     if (c == cudaSuccess) c = cudaEventCreate(&r->burst_start);
     if (c == cudaSuccess) c = cudaEventCreate(&r->burst_end);
-    return check(c, "pinned memory", err);
+    return kv_cuda_check(c, "pinned memory", err);
 }
 
 /* ---- sequences -------------------------------------------------------------------------------------------------- */
@@ -188,7 +184,7 @@ static int seq_open(kv_runner *base, kv_seq *s, const kv_sampling *p, int max_sl
     if (c == cudaSuccess) c = cudaMemsetAsync(r->bad + row, 0, sizeof *r->bad, stream);
     if (c == cudaSuccess) c = cudaMemsetAsync(r->hash + row, 0, sizeof *r->hash, stream);
     if (c == cudaSuccess) c = cudaMemsetAsync(r->n_moved + row, 0, sizeof *r->n_moved, stream);
-    return check(c, "a sequence", err);
+    return kv_cuda_check(c, "a sequence", err);
 }
 
 static void seq_close(kv_runner *base, kv_seq *s, int poisoned) {
@@ -223,7 +219,7 @@ static int fork_seq(kv_runner *base, const kv_runner *other, const kv_seq *from,
     if (c == cudaSuccess)
         c = cudaMemcpyAsync(&pair[1], o->seqs + from->row, sizeof *pair, cudaMemcpyDeviceToHost, stream);
     if (c == cudaSuccess) c = cudaStreamSynchronize(stream);
-    rc = check(c, "a shared prefill", err);
+    rc = kv_cuda_check(c, "a shared prefill", err);
     void *both = NULL;
     if (rc == KV_OK) rc = kv_cuda_take(r->b, KV_USE_WORKSPACE, sizeof pair, "a shared prefill", &both, err);
     if (rc) return rc;
@@ -294,7 +290,7 @@ static int launch_flight(kv_cuda_runner *r, kv_seq *const *seqs, int n, kv_error
     kv_cuda_flight *f = &r->flights[(r->first_flight + r->n_flights++) % KV_CUDA_FLIGHTS];
     f->n = n;
     for (int i = 0; i < n; i++) f->rows[i] = seqs[i]->row;
-    return check(cudaEventRecord(f->done, r->b->stream), "a step", err);
+    return kv_cuda_check(cudaEventRecord(f->done, r->b->stream), "a step", err);
 }
 
 static int sample(kv_runner *base, kv_seq *const *seqs, int n, kv_error *err) {
@@ -309,9 +305,10 @@ static int sample(kv_runner *base, kv_seq *const *seqs, int n, kv_error *err) {
     }
     int rc = kv_cuda_sampling_prepare(r, most, err);
     if (rc == KV_OK)
-        rc = check(cudaMemcpyAsync(r->once, skip, r->max_seqs * sizeof *skip, cudaMemcpyHostToDevice, r->b->stream),
-                   "sampling", err);
-    if (rc == KV_OK) rc = check(kv_cuda_sample_publish(r, most, r->once), "sampling", err);
+        rc = kv_cuda_check(
+            cudaMemcpyAsync(r->once, skip, r->max_seqs * sizeof *skip, cudaMemcpyHostToDevice, r->b->stream),
+            "sampling", err);
+    if (rc == KV_OK) rc = kv_cuda_check(kv_cuda_sample_publish(r, most, r->once), "sampling", err);
     return rc ? rc : launch_flight(r, seqs, n, err);
 }
 
@@ -346,12 +343,14 @@ static int set_members(kv_cuda_runner *r, kv_seq *const *seqs, int n, kv_error *
     int rc = kv_cuda_pool_ensure(r, pages, err);
     cudaStream_t stream = r->b->stream;
     if (rc == KV_OK)
-        rc = check(cudaMemcpyAsync(r->active, list, m * sizeof *list, cudaMemcpyHostToDevice, stream), "batch", err);
+        rc = kv_cuda_check(cudaMemcpyAsync(r->active, list, m * sizeof *list, cudaMemcpyHostToDevice, stream), "batch",
+                           err);
     if (rc == KV_OK)
-        rc = check(cudaMemcpyAsync(r->skip, list + m, m * sizeof *list, cudaMemcpyHostToDevice, stream), "batch", err);
+        rc = kv_cuda_check(cudaMemcpyAsync(r->skip, list + m, m * sizeof *list, cudaMemcpyHostToDevice, stream),
+                           "batch", err);
     if (rc == KV_OK)
-        rc = check(cudaMemcpyAsync(r->seq_of, list + 2 * m, m * sizeof *list, cudaMemcpyHostToDevice, stream), "batch",
-                   err);
+        rc = kv_cuda_check(cudaMemcpyAsync(r->seq_of, list + 2 * m, m * sizeof *list, cudaMemcpyHostToDevice, stream),
+                           "batch", err);
     r->n_members = n;
     r->membership = 0;
     return rc;
@@ -471,9 +470,10 @@ static int step(kv_runner *base, kv_seq *const *seqs, int n, const kv_trace *tra
     }
     rc = kv_cuda_sampling_prepare(r, most, err);
     if (rc == KV_OK)
-        rc = check(cudaMemcpyAsync(r->once, skip, r->max_seqs * sizeof *skip, cudaMemcpyHostToDevice, r->b->stream),
-                   "sampling", err);
-    if (rc == KV_OK) rc = check(kv_cuda_sample_publish(r, most, r->once), "sampling", err);
+        rc = kv_cuda_check(
+            cudaMemcpyAsync(r->once, skip, r->max_seqs * sizeof *skip, cudaMemcpyHostToDevice, r->b->stream),
+            "sampling", err);
+    if (rc == KV_OK) rc = kv_cuda_check(kv_cuda_sample_publish(r, most, r->once), "sampling", err);
     return rc ? rc : launch_flight(r, seqs, n, err);
 }
 
@@ -482,7 +482,7 @@ static int fetch(kv_runner *base, kv_result *out, kv_error *err) {
     const kv_shape *s = &base->engine->model.info.shape;
     kv_cuda_flight *f = &r->flights[r->first_flight];
     const kv_cuda_token *slot = r->published + (size_t)r->first_flight * r->max_seqs;
-    int rc = check(cudaEventSynchronize(f->done), "a step", err);
+    int rc = kv_cuda_check(cudaEventSynchronize(f->done), "a step", err);
     r->first_flight = (r->first_flight + 1) % KV_CUDA_FLIGHTS;
     r->n_flights--;
     for (int i = 0; rc == KV_OK && i < f->n; i++) {
@@ -506,7 +506,7 @@ static int top(kv_runner *base, kv_seq *s, int n_top, kv_top *out, kv_error *err
     if (c == cudaSuccess) c = cudaStreamSynchronize(r->b->stream);
     if (c == cudaSuccess) kv_top_logprobs(row, n_vocab, n_top, out);
     free(row);
-    return check(c, "log-probabilities", err);
+    return kv_cuda_check(c, "log-probabilities", err);
 }
 
 static int slots(const kv_runner *base, const kv_seq *s) {
@@ -535,7 +535,7 @@ static void counts(kv_runner *base, kv_runner_counts *out) {
 static int finish(kv_runner *base, kv_error *err) {
     kv_cuda_runner *r = kv_cuda_runner_of(base);
     end_burst(r);
-    return check(cudaStreamSynchronize(r->b->stream), "the last step", err);
+    return kv_cuda_check(cudaStreamSynchronize(r->b->stream), "the last step", err);
 }
 
 static int read_logits(kv_runner *base, int n, float *out, kv_error *err) {
@@ -561,7 +561,7 @@ int kv_cuda_runner_open(kv_engine *e, const kv_columns *c, const kv_setup *setup
     r->max_seqs = max_seqs;
     kv_page_layout_init(&r->layout, b->type == KV_CUDA_BF16 ? KV_CACHE_BF16 : KV_CACHE_F32,
                         e->model.info.shape.head_dim, c->n_cols, c->has_mass);
-    int rc = check(cudaSetDevice(b->device), "device", err);
+    int rc = kv_cuda_check(cudaSetDevice(b->device), "device", err);
     if (rc == KV_OK) rc = kv_cuda_bind_model(e, err);
     if (rc == KV_OK) rc = open_columns(r, err);
     if (rc == KV_OK) rc = open_host(r, err);

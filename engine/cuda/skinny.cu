@@ -1,6 +1,7 @@
 /* skinny.cu - the kernel of skinny.cuh. */
 #include "engine/cuda/skinny.cuh"
 
+#include "engine/cuda/mma.cuh"
 #include "engine/cuda/pdl.cuh"
 
 enum {
@@ -27,14 +28,6 @@ static __device__ inline uint4 load_x(const __nv_bfloat16 *p) {
     uint4 v;
     asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
     return v;
-}
-
-static __device__ inline void mma(float c[4], uint32_t a0, uint32_t a1, uint32_t a2, uint32_t a3, uint32_t b0,
-                                  uint32_t b1) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, "
-        "%2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b0), "r"(b1));
 }
 
 /* Where a lane's two rows of a tile begin: rows r and r + 8; for swiglu gate row and up row of one h. */
