@@ -197,6 +197,21 @@ template <int D> static __device__ inline void load_v(uint4 (&v)[D / 16], const 
     for (int i = 0; i < D / 16; i++) v[i] = load_cache(p + 32 * i);
 }
 
+/* Clears the slots of a page behind the last one, which may hold anything, NaN too: a weight of 0 would not hide it.
+ * n: slots of the page that count. */
+template <int D> static __device__ inline void mask_v(uint4 (&v)[D / 16], int n, int lane) {
+    int slot = 2 * (lane % 4);
+    uint32_t lo = (slot < n ? 0xffffu : 0) | (slot + 1 < n ? 0xffff0000u : 0);
+    uint32_t hi = (slot + 8 < n ? 0xffffu : 0) | (slot + 9 < n ? 0xffff0000u : 0);
+#pragma unroll
+    for (int i = 0; i < D / 16; i++) {
+        v[i].x &= lo;
+        v[i].y &= lo;
+        v[i].z &= hi;
+        v[i].w &= hi;
+    }
+}
+
 /* K and V of a warp's current page. */
 template <int D> struct page_regs { uint4 k[2][D / 32], v[D / 16]; };
 
@@ -276,6 +291,7 @@ static __device__ void attend_pages(const slots_args &a, const work &w, unsigned
         for (int i = 0; i < 4; i++) s[i] = slot + 8 * (i / 2) < seen[i % 2] ? s[i] * scale2 : -INFINITY;
         uint32_t b[2];
         fold<D>(t, s, b);
+        if (slot - lane / 4 + KV_PAGE > w.n_slots) mask_v<D>(x.v, w.n_slots - (slot - lane / 4), lane);
 #pragma unroll
         for (int i = 0; i < MT; i++) mma(t.o[i], x.v[i].x, x.v[i].y, x.v[i].z, x.v[i].w, b[0], b[1]);
         if (p < end) load_v<D>(x.v, page, a.d.layout.off_v, lane);

@@ -207,7 +207,7 @@ int kv_cuda_grow(kv_cuda_runner *r, kv_cuda_buffer *b, kv_cuda_use use, size_t b
 int kv_cuda_pool_ensure(kv_cuda_runner *r, int64_t n_free, kv_error *err); /* at least that many pages are free */
 void kv_cuda_pool_free(kv_cuda_runner *r);
 int kv_cuda_row_open(kv_cuda_runner *r, int row, int max_slots, kv_error *err);
-int kv_cuda_row_close(kv_cuda_runner *r, int row, int poisoned, kv_error *err);
+int kv_cuda_row_close(kv_cuda_runner *r, int row, kv_error *err);
 /* n more slots for each listed row (host lists, n rows); the host's counts change too. */
 int kv_cuda_extend_rows(kv_cuda_runner *r, const int32_t *rows, const int32_t *counts, int n, kv_error *err);
 /* The host's counts of rows that were just reduced to `slots`. */

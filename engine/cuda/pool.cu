@@ -73,11 +73,9 @@ static int add_slab(kv_cuda_runner *r, int64_t n_pages, kv_error *err) {
     r->slabs[r->n_slabs] = base;
     r->slab_bytes[r->n_slabs++] = bytes;
     int64_t free = r->n_pages - r->n_live;
-    /* finite everywhere: slots behind the last one of a page are multiplied by zero */
-    cudaError_t c = cudaMemsetAsync(base, 0, bytes, r->b->stream);
     push_pages<<<(unsigned)((n_pages + 255) / 256), 256, 0, r->b->stream>>>(r->free_pages, r->n_free, (char *)base,
                                                                             r->layout.bytes, (int)n_pages, (int)free);
-    if (c == cudaSuccess) c = cudaGetLastError();
+    cudaError_t c = cudaGetLastError();
     r->n_pages += n_pages;
     return c == cudaSuccess ? KV_OK : kv_cuda_failed(c, "page pool", err);
 }
@@ -133,25 +131,19 @@ int kv_cuda_row_open(kv_cuda_runner *r, int row, int max_slots, kv_error *err) {
     return c == cudaSuccess ? KV_OK : kv_cuda_failed(c, "a sequence", err);
 }
 
-/* Gives every page of a sequence back; wipes them when they may hold NaN.  Launch: one block a head. */
-static __global__ void release_pages(const kv_cuda_seq *seqs, int row, void **stack, int32_t *height, int wipe,
-                                     size_t page_bytes) {
+/* Gives every page of a sequence back, as it is: nothing reads a slot that nobody filled.  Launch: one block a head. */
+static __global__ void release_pages(const kv_cuda_seq *seqs, int row, void **stack, int32_t *height) {
     const kv_cuda_seq &s = seqs[row];
     int head = blockIdx.x, n = (s.n_slots[head] + KV_PAGE - 1) / KV_PAGE;
     void **pages = s.pages + (size_t)head * s.page_cap;
-    for (int p = 0; p < n; p++) {
-        if (wipe)
-            for (size_t i = threadIdx.x; i < page_bytes / 4; i += blockDim.x) ((uint32_t *)pages[p])[i] = 0;
-        if (threadIdx.x == 0) stack[atomicAdd(height, 1)] = pages[p];
-    }
+    for (int p = threadIdx.x; p < n; p += blockDim.x) stack[atomicAdd(height, 1)] = pages[p];
     __syncthreads();
     if (threadIdx.x == 0) s.n_slots[head] = 0;
 }
 
-int kv_cuda_row_close(kv_cuda_runner *r, int row, int poisoned, kv_error *err) {
+int kv_cuda_row_close(kv_cuda_runner *r, int row, kv_error *err) {
     kv_cuda_row *w = &r->rows[row];
-    release_pages<<<(unsigned)n_heads(r), 32, 0, r->b->stream>>>(r->seqs, row, r->free_pages, r->n_free, poisoned,
-                                                                 r->layout.bytes);
+    release_pages<<<(unsigned)n_heads(r), 32, 0, r->b->stream>>>(r->seqs, row, r->free_pages, r->n_free);
     r->n_live -= n_heads(r) * kv_cuda_pages_of(w->slots);
     w->slots = 0;
     w->seq = NULL;

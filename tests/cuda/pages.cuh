@@ -1,8 +1,8 @@
 /* pages.cuh - a paged bf16 cache whose keys and values a test also has as plain arrays, and attention over them in
  * double.
  *
- * What page.h promises is what the pages hold: slots that are not used, in a page that is, are finite but large enough
- * to spoil every sum that takes them in; pages not in use, positions and columns are NaN bytes (paged.cuh). */
+ * Slots that are not used, in a page that is, hold NaN, as a page does whose last owner ended in one; pages not in use,
+ * positions and columns are NaN bytes (paged.cuh). */
 #ifndef KV_TESTS_CUDA_PAGES_H
 #define KV_TESTS_CUDA_PAGES_H
 
@@ -63,7 +63,7 @@ static inline void pages_fill(pages *p, size_t head, int n, int held, uint64_t s
     for (int s = 0; s < end; s++) {
         for (int v = 0; v < 2; v++)
             for (int i = 0; i < d; i++) {
-                const float x = check_random(seed + v, (uint64_t)s * d + i) * (s < held ? 1 : 1e4f);
+                const float x = s < held ? check_random(seed + v, (uint64_t)s * d + i) : NAN;
                 pages_slot(p, v, head, s)[i] = pages_round(x);
                 *pages_element(p, p->c.image, v, head, s, i) = __float2bfloat16_rn(x);
             }
