@@ -210,6 +210,9 @@ int kv_cuda_row_open(kv_cuda_runner *r, int row, int max_slots, kv_error *err);
 int kv_cuda_row_close(kv_cuda_runner *r, int row, kv_error *err);
 /* n more slots for each listed row (host lists, n rows); the host's counts change too. */
 int kv_cuda_extend_rows(kv_cuda_runner *r, const int32_t *rows, const int32_t *counts, int n, kv_error *err);
+/* Page bytes that a row holds; and its sequence's record of what it holds now, most so far included. */
+size_t kv_cuda_row_bytes(const kv_cuda_runner *r, int row);
+void kv_cuda_account_held(kv_cuda_runner *r, kv_seq *q);
 /* The host's counts of rows that were just reduced to `slots`. */
 void kv_cuda_row_reduced(kv_cuda_runner *r, int row, int slots);
 

@@ -360,19 +360,6 @@ static int head(const pass *p, kv_segment *const *segs) {
     return kv_cuda_check(kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &a, 0, r->b->stream), "logits", p->err);
 }
 
-static void account(kv_cuda_runner *r, kv_segment *const *segs, int n) {
-    const kv_shape *s = &r->base.engine->model.info.shape;
-    for (int i = 0; i < n; i++) {
-        kv_seq *q = segs[i]->seq;
-        kv_account *a = &q->account;
-        a->held = r->rows[q->row].slots;
-        if (a->held > a->peak_slots) a->peak_slots = a->held;
-        size_t bytes = (size_t)kv_cuda_pages_of(r->rows[q->row].slots) * s->n_layers * s->n_kv_heads * r->layout.bytes;
-        if (bytes > a->bytes_peak) a->bytes_peak = bytes;
-        q->n_seen += segs[i]->n;
-    }
-}
-
 static int run_pass(pass *p, kv_segment *const *segs) {
     kv_cuda_runner *r = p->r;
     const kv_shape *s = &r->base.engine->model.info.shape;
@@ -409,7 +396,10 @@ int kv_cuda_forward_rows(kv_cuda_runner *r, kv_segment *segs, int n, const kv_tr
     rc = run_pass(&p, run);
     free(p.host);
     if (rc) return rc;
-    account(r, run, p.n_segs);
+    for (int i = 0; i < p.n_segs; i++) {
+        kv_cuda_account_held(r, run[i]->seq);
+        run[i]->seq->n_seen += run[i]->n;
+    }
     r->last_rows = p.n_rows;
     return KV_OK;
 }

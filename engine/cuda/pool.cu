@@ -200,3 +200,15 @@ void kv_cuda_row_reduced(kv_cuda_runner *r, int row, int slots) {
     r->n_live -= n_heads(r) * (kv_cuda_pages_of(w->slots) - kv_cuda_pages_of(slots));
     w->slots = slots;
 }
+
+size_t kv_cuda_row_bytes(const kv_cuda_runner *r, int row) {
+    return (size_t)kv_cuda_pages_of(r->rows[row].slots) * (size_t)n_heads(r) * r->layout.bytes;
+}
+
+void kv_cuda_account_held(kv_cuda_runner *r, kv_seq *q) {
+    kv_account *a = &q->account;
+    size_t bytes = kv_cuda_row_bytes(r, q->row);
+    a->held = r->rows[q->row].slots;
+    if (a->held > a->peak_slots) a->peak_slots = a->held;
+    if (bytes > a->bytes_peak) a->bytes_peak = bytes;
+}

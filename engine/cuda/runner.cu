@@ -240,12 +240,8 @@ static int fork_seq(kv_runner *base, const kv_runner *other, const kv_seq *from,
     if (c == cudaSuccess) c = cudaStreamSynchronize(stream);
     kv_cuda_give(r->b, KV_USE_WORKSPACE, both, sizeof pair);
     if (c != cudaSuccess) return kv_cuda_failed(c, "a shared prefill", err);
-    kv_account *a = &to->account;
     to->n_seen = n;
-    a->held = r->rows[row].slots;
-    if (a->held > a->peak_slots) a->peak_slots = a->held;
-    size_t bytes = (size_t)kv_cuda_pages_of(r->rows[row].slots) * s->n_layers * s->n_kv_heads * r->layout.bytes;
-    if (bytes > a->bytes_peak) a->bytes_peak = bytes;
+    kv_cuda_account_held(r, to);
     return KV_OK;
 }
 
@@ -294,23 +290,27 @@ static int launch_flight(kv_cuda_runner *r, kv_seq *const *seqs, int n, kv_error
     return kv_cuda_check(cudaEventRecord(f->done, r->b->stream), "a step", err);
 }
 
-static int sample(kv_runner *base, kv_seq *const *seqs, int n, kv_error *err) {
-    kv_cuda_runner *r = kv_cuda_runner_of(base);
+/* Next tokens of these sequences, from logits that lie at their rows. */
+static int enqueue_sample(kv_cuda_runner *r, kv_seq *const *seqs, int n, kv_error *err) {
     int32_t skip[KV_MAX_BATCH];
     int most = 0;
-    end_burst(r);
     for (int i = 0; i < r->max_seqs; i++) skip[i] = 1;
     for (int i = 0; i < n; i++) {
         skip[seqs[i]->row] = 0;
         if (seqs[i]->row + 1 > most) most = seqs[i]->row + 1;
     }
+    size_t bytes = (size_t)r->max_seqs * sizeof *skip;
     int rc = kv_cuda_sampling_prepare(r, most, err);
     if (rc == KV_OK)
-        rc = kv_cuda_check(
-            cudaMemcpyAsync(r->once, skip, r->max_seqs * sizeof *skip, cudaMemcpyHostToDevice, r->b->stream),
-            "sampling", err);
+        rc =
+            kv_cuda_check(cudaMemcpyAsync(r->once, skip, bytes, cudaMemcpyHostToDevice, r->b->stream), "sampling", err);
     if (rc == KV_OK) rc = kv_cuda_check(kv_cuda_sample_publish(r, most, r->once), "sampling", err);
     return rc ? rc : launch_flight(r, seqs, n, err);
+}
+
+static int sample(kv_runner *base, kv_seq *const *seqs, int n, kv_error *err) {
+    end_burst(kv_cuda_runner_of(base));
+    return enqueue_sample(kv_cuda_runner_of(base), seqs, n, err);
 }
 
 /* Rows of a graph: a few sizes, so that a batch that dwindles does not need a graph for every size. */
@@ -365,17 +365,13 @@ static void account_step(kv_cuda_runner *r, kv_seq *const *seqs, int n) {
     r->bytes_read += (int64_t)in->weight_bytes;
     for (int i = 0; i < n; i++) {
         kv_cuda_row *w = &r->rows[seqs[i]->row];
-        kv_account *a = &seqs[i]->account;
         if (w->slots % KV_PAGE == 0) {
             r->n_live += heads;
             r->n_page_allocs += heads;
         }
         w->slots++;
         seqs[i]->n_seen++;
-        a->held = w->slots;
-        if (a->held > a->peak_slots) a->peak_slots = a->held;
-        size_t bytes = (size_t)kv_cuda_pages_of(w->slots) * heads * r->layout.bytes;
-        if (bytes > a->bytes_peak) a->bytes_peak = bytes;
+        kv_cuda_account_held(r, seqs[i]);
         r->bytes_read += heads * w->slots * (int64_t)in->bytes_per_slot;
     }
     if (r->n_live > r->live_peak) r->live_peak = r->n_live;
@@ -461,21 +457,7 @@ static int step(kv_runner *base, kv_seq *const *seqs, int n, const kv_trace *tra
     }
     if (profile) return kv_fail(err, KV_EUNSUPPORTED, "only steps of the bf16 path on the device have a profile");
     rc = plain_step(r, seqs, n, trace, err);
-    if (rc) return rc;
-    int32_t skip[KV_MAX_BATCH];
-    int most = 0;
-    for (int i = 0; i < r->max_seqs; i++) skip[i] = 1;
-    for (int i = 0; i < n; i++) {
-        skip[seqs[i]->row] = 0;
-        if (seqs[i]->row + 1 > most) most = seqs[i]->row + 1;
-    }
-    rc = kv_cuda_sampling_prepare(r, most, err);
-    if (rc == KV_OK)
-        rc = kv_cuda_check(
-            cudaMemcpyAsync(r->once, skip, r->max_seqs * sizeof *skip, cudaMemcpyHostToDevice, r->b->stream),
-            "sampling", err);
-    if (rc == KV_OK) rc = kv_cuda_check(kv_cuda_sample_publish(r, most, r->once), "sampling", err);
-    return rc ? rc : launch_flight(r, seqs, n, err);
+    return rc ? rc : enqueue_sample(r, seqs, n, err);
 }
 
 static int fetch(kv_runner *base, kv_result *out, kv_error *err) {
@@ -515,9 +497,7 @@ static int slots(const kv_runner *base, const kv_seq *s) {
 }
 
 static size_t seq_bytes(const kv_runner *base, const kv_seq *s) {
-    const kv_cuda_runner *r = (const kv_cuda_runner *)base;
-    const kv_shape *sh = &base->engine->model.info.shape;
-    return (size_t)kv_cuda_pages_of(r->rows[s->row].slots) * sh->n_layers * sh->n_kv_heads * r->layout.bytes;
+    return kv_cuda_row_bytes((const kv_cuda_runner *)base, s->row);
 }
 
 static void counts(kv_runner *base, kv_runner_counts *out) {
