@@ -12,32 +12,53 @@
 #include <sys/stat.h>
 
 #include "engine/json.h"
+#include "engine/pth.h"
 #include "engine/safetensors.h"
 
 enum { MAX_PATH = 4096, PER_LAYER = 4, MAX_HIDDEN = 1 << 20 };
 
-static const char weights_name[] = "trimkv_weights.safetensors";
-
 typedef struct source {
     const char *path;
-    kv_safetensors *file;
+    kv_safetensors *safetensors; /* this or the other */
+    kv_pth *pth;
+    const kv_st_tensor *tensors; /* of either, sorted by name */
+    size_t n;
     char declared[16];       /* retention_gate of config.json, or empty */
     int64_t declared_hidden; /* 0 when not given */
 } source;
 
 /* path -> the weight file and the config.json beside it. */
 static int resolve(const char *path, char *weights, char *config, kv_error *err) {
+    static const char *const names[] = {"trimkv_weights.safetensors", "trimkv_weights.pth"};
     struct stat st;
     int is_dir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
     const char *slash = strrchr(path, '/');
     int dir_len = slash ? (int)(slash - path) + 1 : 0;
-    int n = is_dir ? snprintf(weights, MAX_PATH, "%s/%s", path, weights_name) : snprintf(weights, MAX_PATH, "%s", path);
     int m = is_dir ? snprintf(config, MAX_PATH, "%s/config.json", path)
                    : snprintf(config, MAX_PATH, "%.*sconfig.json", dir_len, path);
+    int n = is_dir ? 0 : snprintf(weights, MAX_PATH, "%s", path), found = !is_dir;
+    for (int i = 0; !found && i < 2; i++) {
+        n = snprintf(weights, MAX_PATH, "%s/%s", path, names[i]);
+        found = n >= MAX_PATH || stat(weights, &st) == 0;
+    }
     if (n >= MAX_PATH || m >= MAX_PATH) return kv_fail(err, KV_ELIMIT, "%.200s...: path is too long", path);
-    if (is_dir && stat(weights, &st) != 0)
-        return kv_fail(err, KV_ENOTFOUND, "%s: no %s in this folder (a .pth file must be converted first)", path,
-                       weights_name);
+    if (!found) return kv_fail(err, KV_ENOTFOUND, "%s: neither %s nor %s in this folder", path, names[0], names[1]);
+    return KV_OK;
+}
+
+static int open_weights(source *src, kv_error *err) {
+    size_t len = strlen(src->path);
+    if (len >= 4 && strcmp(src->path + len - 4, ".pth") == 0) {
+        int rc = kv_pth_open(src->path, &src->pth, err);
+        if (rc != KV_OK) return rc;
+        src->tensors = kv_pth_at(src->pth, 0);
+        src->n = kv_pth_n(src->pth);
+        return KV_OK;
+    }
+    int rc = kv_safetensors_open(src->path, &src->safetensors, err);
+    if (rc != KV_OK) return rc;
+    src->tensors = kv_safetensors_at(src->safetensors, 0);
+    src->n = kv_safetensors_n(src->safetensors);
     return KV_OK;
 }
 
@@ -71,7 +92,7 @@ static void gate_name(char out[128], int layer, const char *leaf) {
 static const kv_st_tensor *find_first(const source *src, const char *leaf) {
     char name[128];
     gate_name(name, 0, leaf);
-    return kv_safetensors_find(src->file, name);
+    return kv_st_find(src->tensors, src->n, name);
 }
 
 static int check_type(const source *src, const kv_shape *shape, kv_error *err) {
@@ -91,7 +112,7 @@ static int load(const source *src, int layer, const char *leaf, int n_dims, int6
     char name[128];
     const kv_st_tensor *t;
     gate_name(name, layer, leaf);
-    int rc = kv_safetensors_expect(src->file, name, n_dims, (int64_t[]){rows, cols}, &t, err);
+    int rc = kv_st_expect(src->tensors, src->n, src->path, name, n_dims, (int64_t[]){rows, cols}, &t, err);
     if (rc != KV_OK) return rc == KV_ENOTFOUND ? KV_EFORMAT : rc;
     size_t n = (size_t)(rows * cols);
     kv_dequantize(t->type, t->data, *to, n);
@@ -123,7 +144,7 @@ static int load_all(const source *src, const kv_shape *shape, kv_gate_file *g, k
     int rc = check_type(src, shape, err);
     if (rc != KV_OK) return rc;
     gate_name(name, 0, "linear1.bias");
-    const kv_st_tensor *b1 = kv_safetensors_find(src->file, name);
+    const kv_st_tensor *b1 = kv_st_find(src->tensors, src->n, name);
     if (!b1) return kv_fail(err, KV_EFORMAT, "%s: no tensor '%s': not a gate file?", src->path, name);
     int64_t hidden = b1->dims[0];
     if (hidden < 1 || hidden > MAX_HIDDEN)
@@ -135,7 +156,7 @@ static int load_all(const source *src, const kv_shape *shape, kv_gate_file *g, k
     /* Before any allocation: a real file backs the first layer's matrix. */
     const kv_st_tensor *w1;
     gate_name(name, 0, "linear1.weight");
-    rc = kv_safetensors_expect(src->file, name, 2, (int64_t[]){hidden, shape->dim}, &w1, err);
+    rc = kv_st_expect(src->tensors, src->n, src->path, name, 2, (int64_t[]){hidden, shape->dim}, &w1, err);
     if (rc != KV_OK) return rc == KV_ENOTFOUND ? KV_EFORMAT : rc;
     rc = kv_gates_alloc(shape, (int)hidden, g, err);
     float *to = g->values;
@@ -148,9 +169,9 @@ static int load_all(const source *src, const kv_shape *shape, kv_gate_file *g, k
     }
     if (rc != KV_OK) return rc;
     size_t expected = (size_t)shape->n_layers * PER_LAYER;
-    if (kv_safetensors_n(src->file) != expected)
+    if (src->n != expected)
         return kv_fail(err, KV_EFORMAT, "%s: %zu tensors, %zu expected for %d layers: gates of another model?",
-                       src->path, kv_safetensors_n(src->file), expected, shape->n_layers);
+                       src->path, src->n, expected, shape->n_layers);
     return KV_OK;
 }
 
@@ -162,10 +183,11 @@ int kv_gates_open(const char *path, const kv_shape *shape, kv_gate_file **out, k
     source src = {.path = weights};
     kv_gate_file *g = calloc(1, sizeof *g);
     if (!g) return kv_fail(err, KV_ENOMEM, "%s: no memory", path);
-    rc = kv_safetensors_open(weights, &src.file, err);
+    rc = open_weights(&src, err);
     if (rc == KV_OK) rc = read_config(config, &src, g, err);
     if (rc == KV_OK) rc = load_all(&src, shape, g, err);
-    kv_safetensors_close(src.file);
+    kv_safetensors_close(src.safetensors);
+    kv_pth_close(src.pth);
     if (rc != KV_OK) {
         kv_gates_close(g);
         return rc;

@@ -6,9 +6,10 @@
 
 typedef struct kv_gate_file kv_gate_file;
 
-/* path: a folder holding trimkv_weights.safetensors (and config.json), or the file itself.  Type `rg`; others
- * (rg2, rg3, rg10) are recognised by their keys and refused by name.  Shapes are checked against each other and
- * against `shape` (layers, dim, KV heads): KV_EFORMAT names tensor, found and expected shape. */
+/* path: a folder holding trimkv_weights.safetensors or, failing that, trimkv_weights.pth (and config.json), or either
+ * file itself; F32, F16 or BF16.  Type `rg`; others (rg2, rg3, rg10) are recognised by their keys and refused by name.
+ * Shapes are checked against each other and against `shape` (layers, dim, KV heads): KV_EFORMAT names tensor, found and
+ * expected shape. */
 int kv_gates_open(const char *path, const kv_shape *shape, kv_gate_file **out, kv_error *err);
 /* Random gates of type rg for a synthetic model: every value is a bf16, and the log retention differs between tokens
  * and heads (logit 4 +- 2).  Same seed, same gates. */

@@ -164,12 +164,8 @@ static int parse(kv_safetensors *s, const uint8_t *p, size_t size, kv_error *err
     if (rc == KV_OK) rc = check_tiling(s, extents, size, err);
     free(extents);
     if (rc != KV_OK) return rc;
-    qsort(s->tensors, s->n, sizeof *s->tensors, compare_names);
-    for (size_t i = 1; i < s->n; i++) {
-        if (compare_names(&s->tensors[i - 1], &s->tensors[i]) == 0)
-            return kv_fail(err, KV_EFORMAT, "%s: tensor '%.100s' occurs twice", s->file, s->tensors[i].name);
-    }
-    return KV_OK;
+    const char *twice = kv_st_sort(s->tensors, s->n);
+    return twice ? kv_fail(err, KV_EFORMAT, "%s: tensor '%.100s' occurs twice", s->file, twice) : KV_OK;
 }
 
 int kv_safetensors_open_memory(const void *data, size_t size, const char *name, kv_safetensors **out, kv_error *err) {
@@ -218,9 +214,21 @@ const kv_st_tensor *kv_safetensors_at(const kv_safetensors *s, size_t i) {
     return i < s->n ? &s->tensors[i] : NULL;
 }
 
-const kv_st_tensor *kv_safetensors_find(const kv_safetensors *s, const char *name) {
+const char *kv_st_sort(kv_st_tensor *tensors, size_t n) {
+    qsort(tensors, n, sizeof *tensors, compare_names);
+    for (size_t i = 1; i < n; i++) {
+        if (compare_names(&tensors[i - 1], &tensors[i]) == 0) return tensors[i].name;
+    }
+    return NULL;
+}
+
+const kv_st_tensor *kv_st_find(const kv_st_tensor *tensors, size_t n, const char *name) {
     kv_st_tensor wanted = {.name = name};
-    return bsearch(&wanted, s->tensors, s->n, sizeof *s->tensors, compare_names);
+    return n == 0 ? NULL : bsearch(&wanted, tensors, n, sizeof *tensors, compare_names);
+}
+
+const kv_st_tensor *kv_safetensors_find(const kv_safetensors *s, const char *name) {
+    return kv_st_find(s->tensors, s->n, name);
 }
 
 static void show_shape(int n_dims, const int64_t *dims, char out[96]) {
@@ -229,16 +237,21 @@ static void show_shape(int n_dims, const int64_t *dims, char out[96]) {
     snprintf(out + n, 96 - (size_t)n, ")");
 }
 
-int kv_safetensors_expect(const kv_safetensors *s, const char *name, int n_dims, const int64_t *dims,
-                          const kv_st_tensor **out, kv_error *err) {
-    const kv_st_tensor *t = kv_safetensors_find(s, name);
-    if (!t) return kv_fail(err, KV_ENOTFOUND, "%s: no tensor '%.100s'", s->file, name);
+int kv_st_expect(const kv_st_tensor *tensors, size_t n, const char *file, const char *name, int n_dims,
+                 const int64_t *dims, const kv_st_tensor **out, kv_error *err) {
+    const kv_st_tensor *t = kv_st_find(tensors, n, name);
+    if (!t) return kv_fail(err, KV_ENOTFOUND, "%s: no tensor '%.100s'", file, name);
     if (t->n_dims != n_dims || memcmp(t->dims, dims, (size_t)n_dims * sizeof *dims) != 0) {
         char found[96], wanted[96];
         show_shape(t->n_dims, t->dims, found);
         show_shape(n_dims, dims, wanted);
-        return kv_fail(err, KV_EFORMAT, "%s: tensor '%.100s' has shape %s, %s expected", s->file, name, found, wanted);
+        return kv_fail(err, KV_EFORMAT, "%s: tensor '%.100s' has shape %s, %s expected", file, name, found, wanted);
     }
     *out = t;
     return KV_OK;
+}
+
+int kv_safetensors_expect(const kv_safetensors *s, const char *name, int n_dims, const int64_t *dims,
+                          const kv_st_tensor **out, kv_error *err) {
+    return kv_st_expect(s->tensors, s->n, s->file, name, n_dims, dims, out, err);
 }

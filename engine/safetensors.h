@@ -30,4 +30,11 @@ const kv_st_tensor *kv_safetensors_find(const kv_safetensors *s, const char *nam
 int kv_safetensors_expect(const kv_safetensors *s, const char *name, int n_dims, const int64_t *dims,
                           const kv_st_tensor **out, kv_error *err);
 
+/* The two questions above for tensors of any file, sorted by name. */
+const kv_st_tensor *kv_st_find(const kv_st_tensor *tensors, size_t n, const char *name);
+int kv_st_expect(const kv_st_tensor *tensors, size_t n, const char *file, const char *name, int n_dims,
+                 const int64_t *dims, const kv_st_tensor **out, kv_error *err);
+/* NULL, or the first name that occurs twice; sorts. */
+const char *kv_st_sort(kv_st_tensor *tensors, size_t n);
+
 #endif

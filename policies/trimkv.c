@@ -35,7 +35,7 @@ static int trimkv_open(void **state, const kv_shape *shape, const kv_policy_args
     if (!g)
         return kv_fail(err, KV_EARG,
                        "trimkv: no retention gates were given; pass --gates FOLDER (the one that holds "
-                       "trimkv_weights.safetensors for this model)");
+                       "trimkv_weights.safetensors or .pth for this model)");
     if (strcmp(g->type, "rg") != 0)
         return kv_fail(err, KV_EUNSUPPORTED, "trimkv: gates of type '%.7s' are not handled; use gates of type rg",
                        g->type);

@@ -16,6 +16,7 @@ libcjson-dev:@libcjson
 libpcre2-dev:@libpcre2-8
 libsqlite3-dev:@sqlite3
 libssl-dev:@libcrypto
+libzip-dev:@libzip
 libcmocka-dev:@cmocka
 uthash-dev:/usr/include/uthash.h
 gnuplot-nox:gnuplot

@@ -216,6 +216,23 @@ measure() {
     stdout_to=""
 }
 
+# Prefill beside transformers, where this Python has it; nothing is installed for it.
+compare_prefill() {
+    local name=prefill-transformers to=$out/prefill-transformers.jsonl
+    if [ $have_gpu = 0 ]; then
+        report $name skipped 0.0 "no CUDA device"
+    elif ! python3 -c 'import importlib.util as u; assert u.find_spec("torch") and u.find_spec("transformers")' \
+        2>/dev/null; then
+        report $name skipped 0.0 "python3 has no torch or no transformers"
+    else
+        : >"$to"
+        stdout_to=$to
+        step $name "$out/bench.log" 900 python3 "$ROOT/scripts/compare_prefill.py" --trimbench "$trimbench" \
+            --db "$out/gpu.sqlite"
+        stdout_to=""
+    fi
+}
+
 run_benchmarks() {
     local reps=3 cycles=10 shapes=synth:qwen3-4b,synth:qwen3-8b contexts='2048..131072*2' paper_reps=(--reps 3)
     local all=full,window,random,h2o,snapkv,trimkv bounded=window,h2o,snapkv,trimkv
@@ -239,6 +256,7 @@ run_benchmarks() {
         --reps 1 --warmup 1 --prefill-reps 0 --profile
     measure profile-long json 600 speed --model synth:qwen3-4b --policy full,trimkv "${m[@]}" --ctx 32786 --batch 4 \
         --max-new 129 --reps 1 --warmup 1 --prefill-reps 1 --profile
+    compare_prefill
 }
 
 [ $bench = 0 ] || run_benchmarks

@@ -240,7 +240,7 @@ static void names_the_path_that_holds_no_gates(void **state) {
     (void)state;
     scratch s;
     assert_int_equal(scratch_open(&s), 0);
-    must_refuse(s.dir, &tiny, KV_ENOTFOUND, "no trimkv_weights.safetensors in this folder");
+    must_refuse(s.dir, &tiny, KV_ENOTFOUND, "neither trimkv_weights.safetensors nor trimkv_weights.pth");
     must_refuse("no/such/file.safetensors", &tiny, KV_ENOTFOUND, "no/such/file.safetensors");
     must_refuse(scratch_write(&s, "trimkv_weights.pth", "PK\3\4PK\3\4PK\3\4", 12), &tiny, KV_EFORMAT, ".pth");
     scratch_close(&s);
