@@ -52,7 +52,7 @@ typedef struct kv_result {
 } kv_result;
 
 typedef struct kv_runner_counts {
-    size_t kv_peak, kv_live_peak; /* bytes of pages reserved, handed out */
+    size_t kv_live_peak; /* most bytes of pages handed out at once */
     int64_t n_page_allocs, n_launches, n_decode_allocs;
     int64_t bytes_read; /* weights, and live K and V, read by decode steps */
     double decode_s;    /* device time of decode steps, when the device has a clock of its own, else 0 */

@@ -50,9 +50,6 @@ int kv_cuda_score_retention(const kv_cuda_heads *h, int lookahead, int knorm);
 /* K and V inside a page.  f32: K (16, d), V (16, d).  bf16: K (16, d) row-major; V in the order of the tensor cores'
  * A operand of V^T: for dim = 16 m + 8 hi + r and slot = 8 sh + 2 q + e, element ((m * 32 + r * 4 + q) * 8 + 4 sh + 2
  * hi + e). */
-static inline size_t kv_cuda_k_at(int head_dim, int slot, int dim) {
-    return (size_t)slot * (size_t)head_dim + (size_t)dim;
-}
 
 #ifdef __cplusplus
 }

@@ -221,8 +221,7 @@ static size_t seq_bytes(const kv_runner *r, const kv_seq *s) {
 
 static void counts(kv_runner *r, kv_runner_counts *out) {
     kv_cpu_runner *c = (kv_cpu_runner *)r;
-    *out = (kv_runner_counts){.kv_peak = kv_page_pool_bytes_peak(c->pool),
-                              .kv_live_peak = kv_page_pool_bytes_peak(c->pool),
+    *out = (kv_runner_counts){.kv_live_peak = kv_page_pool_bytes_peak(c->pool),
                               .n_page_allocs = kv_page_pool_allocs(c->pool),
                               .bytes_read = c->bytes_read};
 }

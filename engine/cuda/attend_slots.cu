@@ -10,6 +10,7 @@
  * instead of a fixed number of splits). */
 #include "engine/cuda/attend_slots.cuh"
 
+#include "engine/cuda/common.cuh"
 #include "engine/cuda/mma.cuh"
 #include "engine/cuda/pdl.cuh"
 
@@ -73,11 +74,6 @@ static __device__ inline uint32_t pack(float lo, float hi) {
     return *(uint32_t *)&v;
 }
 
-static __device__ inline float warp_sum(float v) {
-    for (int d = 16; d; d /= 2) v += __shfl_xor_sync(~0u, v, d);
-    return v;
-}
-
 /* What the rotation of a position needs and the kernels before this one do not write: fetched while they still run. */
 template <int D> struct rotation {
     static constexpr int HALF = D / 2, EACH = (HALF + 31) / 32;
@@ -111,7 +107,7 @@ static __device__ void rotate_head(const kv_cuda_decode_attend &a, const float *
         x1[j] = i < HALF ? __ldcg(x + i + HALF) : 0;
         s += x0[j] * x0[j] + x1[j] * x1[j];
     }
-    float r = norm ? rsqrtf(warp_sum(s) / D + a.eps) : 1;
+    float r = norm ? rsqrtf(warp_sum(s, 32) / D + a.eps) : 1;
 #pragma unroll
     for (int j = 0; j < EACH; j++) {
         int i = lane + 32 * j;
@@ -143,7 +139,7 @@ static __device__ void append_columns(const kv_cuda_decode_attend &a, int row, i
             z += a.gate_b1[i];
             sum += z / (1 + expf(-z)) * w2[i];
         }
-        sum = warp_sum(sum);
+        sum = warp_sum(sum, 32);
         if (threadIdx.x % 32 == 0) sums[threadIdx.x / 32] = sum;
         __syncthreads();
         float z = a.gate_bias[kv_head];
@@ -170,8 +166,7 @@ static __device__ void append_token(const kv_cuda_decode_attend &a, int row, int
     if (warp >= WARPS - 3 && warp < WARPS - 1) {
         __nv_bfloat16 *dst = (__nv_bfloat16 *)(page + a.layout.off_v);
         for (int i = threadIdx.x - 32 * (WARPS - 3); i < D; i += 64) {
-            int m = i / 16, hi = i / 8 % 2, r = i % 8, sh = at / 8, q = at % 8 / 2, e = at % 2;
-            dst[(m * 32 + r * 4 + q) * 8 + 4 * sh + 2 * hi + e] = __float2bfloat16_rn(__ldcg(v + i));
+            dst[v_at<__nv_bfloat16>(D, at, i)] = __float2bfloat16_rn(__ldcg(v + i));
         }
     }
 }

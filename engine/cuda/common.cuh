@@ -157,7 +157,7 @@ template <int N> KV_DEVICE void store_vec(__nv_bfloat16 *p, const float (&x)[N])
 /* ---- cache --------------------------------------------------------------------------------------------------------
  */
 
-/* Index of K[slot][dim] in a page, in elements: kv_cuda_k_at for kernels. */
+/* Index of K[slot][dim] in a page, in elements. */
 __host__ __device__ __forceinline__ size_t k_at(int head_dim, int slot, int dim) {
     return (size_t)slot * (size_t)head_dim + (size_t)dim;
 }

@@ -18,7 +18,6 @@ extern "C" {
 enum {
     KV_CUDA_GROUP_MAX = 8, /* query heads per KV head */
     KV_CUDA_COLUMNS = 8,   /* query columns (tokens x group) that one attention block handles */
-    KV_CUDA_SETS = 32,     /* column sets of a shared prefill */
     KV_CUDA_COUNTERS = 1 << 20
 };
 
@@ -49,10 +48,6 @@ cudaError_t kv_cuda_embed_rows(float *x, const void *embed, kv_cuda_type type, c
 cudaError_t kv_cuda_norm_rows(void *out, kv_cuda_type type, const float *x, const float *w, float eps, int n, int dim,
                               cudaStream_t stream);
 
-/* out (n, dim) = the last row of every segment of x (., dim). */
-cudaError_t kv_cuda_gather_last(float *out, const float *x, const kv_cuda_segment *segs, int n, int dim,
-                                cudaStream_t stream);
-
 /* out (n, n_ff) of `type` = silu(gu[:, :n_ff]) * gu[:, n_ff:], gu (n, 2 n_ff) of `type`; computed in fp32. */
 cudaError_t kv_cuda_swiglu_rows(void *out, const void *gu, kv_cuda_type type, int n, int n_ff, cudaStream_t stream);
 
@@ -66,8 +61,6 @@ typedef struct kv_cuda_append {
     void *qkv;
     kv_cuda_type type;
     kv_cuda_rows rows;
-    const kv_cuda_segment *segs; /* with ring: which rows are a segment's last */
-    int n_segs;
     const kv_cuda_seq *seqs;
     kv_page_layout layout;
     int layer, n_heads, n_kv_heads, head_dim, window;

@@ -18,8 +18,8 @@ typedef struct pass {
     kv_cuda_type type;
     int n_rows, n_segs, n_past, most_rows, most_slots; /* most_*: of segments with a past (fp32: of all) */
     kv_cuda_rows rows;
-    const kv_cuda_segment *segs, *past; /* device; past: those whose cache held slots before */
-    kv_cuda_segment *host;              /* (n_segs), those with a past first */
+    const kv_cuda_segment *past; /* device: those whose cache held slots before */
+    kv_cuda_segment *host;       /* (n_segs), those with a past first */
     float *x, *mid, *stats, *lse;
     void *normed, *qkv, *k, *v, *att, *gate_up, *h;
     kv_error *err;
@@ -95,8 +95,6 @@ static int append(const pass *p, int layer, const float *stats) {
     a.qkv = p->qkv;
     a.type = p->type;
     a.rows = p->rows;
-    a.segs = p->segs;
-    a.n_segs = p->n_segs;
     a.seqs = r->seqs;
     a.layout = r->layout;
     a.layer = layer;
@@ -291,7 +289,7 @@ static int upload(pass *p, kv_segment *const *segs) {
                            p->err);
     int32_t *d = (int32_t *)r->segments.p;
     p->rows = (kv_cuda_rows){d, d + n, d + 2 * n, d + 3 * n, p->n_rows};
-    p->segs = p->past = (const kv_cuda_segment *)(d + 4 * n);
+    p->past = (const kv_cuda_segment *)(d + 4 * n);
     kv_cuda_segment *kept = (kv_cuda_segment *)malloc(p->n_segs * sizeof *kept);
     if (kept) memcpy(kept, p->host, p->n_segs * sizeof *kept);
     if (!kept && rc == KV_OK) rc = kv_fail(p->err, KV_ENOMEM, "out of memory for the rows of a prompt");

@@ -102,34 +102,6 @@ cudaError_t kv_cuda_norm_rows(void *out, kv_cuda_type type, const float *x, cons
     KV_CUDA_CASE(type, T, return pick_norm<T>(out, x, w, eps, n, dim, stream));
 }
 
-/* Grid: n * chunks blocks as embed_rows. */
-template <int V>
-static __global__ void gather_last(float *out,                               /* (n, dim) */
-                                   const float *__restrict__ x,              /* (., dim) */
-                                   const kv_cuda_segment *__restrict__ segs, /* (n) */
-                                   int dim, int chunks) {
-    int seg = blockIdx.x / chunks, i = (blockIdx.x % chunks * blockDim.x + threadIdx.x) * V;
-    if (i >= dim) return;
-    float v[V];
-    load_vec(v, x + (size_t)(segs[seg].row + segs[seg].n - 1) * dim + i);
-    store_vec(out + (size_t)seg * dim + i, v);
-}
-
-template <int V>
-static cudaError_t launch_gather(float *out, const float *x, const kv_cuda_segment *segs, int n, int dim,
-                                 cudaStream_t stream) {
-    kv_cuda_row_shape s = kv_cuda_shape_row(kv_cuda_ceil(dim, V));
-    gather_last<V><<<n * s.chunks, s.threads, 0, stream>>>(out, x, segs, dim, s.chunks);
-    return cudaGetLastError();
-}
-
-cudaError_t kv_cuda_gather_last(float *out, const float *x, const kv_cuda_segment *segs, int n, int dim,
-                                cudaStream_t stream) {
-    if (n == 0) return cudaSuccess;
-    return dim % 4 == 0 && aligned(out, 16) && aligned(x, 16) ? launch_gather<4>(out, x, segs, n, dim, stream)
-                                                              : launch_gather<1>(out, x, segs, n, dim, stream);
-}
-
 KV_DEVICE float silu(float g, float) {
     return g / (1.0f + expf(-g));
 }

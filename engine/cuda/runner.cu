@@ -40,7 +40,7 @@ static void close_runner(kv_runner *base) {
     kv_cuda_backend *b = r->b;
     const kv_shape *s = &base->engine->model.info.shape;
     cudaStreamSynchronize(b->stream);
-    for (int i = 0; i < r->n_graphs; i++) cudaGraphExecDestroy(r->graphs[i].exec);
+    kv_cuda_drop_graphs(r);
     b->used[KV_USE_GRAPHS] = 0;
     kv_cuda_pool_free(r);
     for (int i = 0; r->rows && i < r->max_seqs; i++)
@@ -194,10 +194,8 @@ static void seq_close(kv_runner *base, kv_seq *s, int poisoned) {
 }
 
 /* Launch: one block: the source's last queries, which it holds in a ring of another size. */
-static __global__ void copy_ring(float *dst, int dst_window, const float *src, int src_window, int n_layers, int n_seen,
-                                 int each) {
+static __global__ void copy_ring(float *dst, int dst_window, const float *src, int src_window, int n_seen, int each) {
     int layer = blockIdx.x, t = n_seen - 1 - (int)blockIdx.y;
-    (void)n_layers;
     if (t < 0) return;
     const float *from = src + ((size_t)layer * src_window + t % src_window) * each;
     float *to = dst + ((size_t)layer * dst_window + t % dst_window) * each;
@@ -231,7 +229,7 @@ static int fork_seq(kv_runner *base, const kv_runner *other, const kv_seq *from,
     if (c == cudaSuccess && to->columns->window) {
         int each = s->n_heads * s->head_dim;
         copy_ring<<<dim3(s->n_layers, to->columns->window), 128, 0, stream>>>(
-            pair[0].ring, to->columns->window, pair[1].ring, from->columns->window, s->n_layers, n, each);
+            pair[0].ring, to->columns->window, pair[1].ring, from->columns->window, n, each);
         c = cudaGetLastError();
     }
     if (c == cudaSuccess)
@@ -504,7 +502,6 @@ static void counts(kv_runner *base, kv_runner_counts *out) {
     kv_cuda_runner *r = kv_cuda_runner_of(base);
     end_burst(r);
     memset(out, 0, sizeof *out);
-    out->kv_peak = (size_t)r->n_pages * r->layout.bytes;
     out->kv_live_peak = (size_t)r->live_peak * r->layout.bytes;
     out->n_page_allocs = r->n_page_allocs;
     out->n_launches = r->n_launches;

@@ -138,25 +138,6 @@ static int swiglu_matches_the_reference(void) {
     return bad;
 }
 
-static int gather_case(int dim) {
-    const kv_cuda_segment segs[] = {{0, 0, 3, 0}, {1, 7, 1, 4}, {2, 3, 4, 9}};
-    enum { N = 3, ROWS = 8 };
-    float *x;
-    void *d_x = random_values(KV_CUDA_F32, (size_t)ROWS * dim, dim, 1, &x);
-    void *d_segs = check_device(segs, sizeof segs), *out = check_device(NULL, (size_t)N * dim * sizeof(float));
-    double *want = doubles((size_t)N * dim);
-    for (int i = 0; i < N * dim; i++) want[i] = x[(segs[i / dim].row + segs[i / dim].n - 1) * dim + i % dim];
-    CHECK_CUDA(kv_cuda_gather_last((float *)out, (float *)d_x, (kv_cuda_segment *)d_segs, N, dim, 0));
-    int bad = compare("last rows", KV_CUDA_F32, out, want, (size_t)N * dim, 0);
-    free(x);
-    cudaFree(d_x), cudaFree(d_segs), cudaFree(out);
-    return bad;
-}
-
-static int gather_takes_the_last_row_of_every_segment(void) {
-    return gather_case(1) + gather_case(33) + gather_case(576) + gather_case(2561);
-}
-
 static int gate_case(int n, int n_hidden, int n_kv_heads, int n_parts) {
     int stride = n_parts * n_hidden + 3, n_stats = 3, at = 1;
     float *mid, *b1, *w2, *bias;
@@ -259,10 +240,9 @@ static cudaError_t call_append(append_run *r) {
     float *cos = (float *)random_values(KV_CUDA_F32, N_POSITIONS * d / 2, 7, 1, &r->cos);
     float *sin = (float *)random_values(KV_CUDA_F32, N_POSITIONS * d / 2, 8, 1, &r->sin);
     float *stats = (float *)random_values(KV_CUDA_F32, nk * c->n_stats, 9, 1, &r->stats);
-    void *segs = check_device(c->segs, sizeof c->segs);
     a.type = c->type;
     a.rows = {NULL, rows, rows + r->n, rows + 2 * r->n, r->n};
-    a.segs = (kv_cuda_segment *)segs, a.n_segs = c->n_segs, a.seqs = r->cache.seqs, a.layout = r->cache.layout;
+    a.seqs = r->cache.seqs, a.layout = r->cache.layout;
     a.layer = LAYER, a.n_heads = c->n_heads, a.n_kv_heads = c->n_kv_heads, a.head_dim = c->head_dim;
     a.window = c->window, a.eps = 1e-6f, a.rope_cos = cos, a.rope_sin = sin;
     if (c->norm) a.q_norm = q_norm, a.k_norm = k_norm;
@@ -272,7 +252,7 @@ static cudaError_t call_append(append_run *r) {
     if (c->outs) a.k_out = r->k_out, a.v_out = r->v_out;
     cudaError_t rc = kv_cuda_append_rows(&a, 0);
     paged_download(&r->cache);
-    cudaFree(rows), cudaFree(q_norm), cudaFree(k_norm), cudaFree(cos), cudaFree(sin), cudaFree(stats), cudaFree(segs);
+    cudaFree(rows), cudaFree(q_norm), cudaFree(k_norm), cudaFree(cos), cudaFree(sin), cudaFree(stats);
     return rc;
 }
 
@@ -461,7 +441,6 @@ static const check checks[] = {
     {"embed_rows_are_those_of_the_tokens", embed_rows_are_those_of_the_tokens},
     {"norm_matches_the_reference", norm_matches_the_reference},
     {"swiglu_matches_the_reference", swiglu_matches_the_reference},
-    {"gather_takes_the_last_row_of_every_segment", gather_takes_the_last_row_of_every_segment},
     {"gate_matches_the_reference", gate_matches_the_reference},
     {"append_handles_every_head_size", append_handles_every_head_size},
     {"append_fills_whole_pages", append_fills_whole_pages},
