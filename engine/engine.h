@@ -163,7 +163,7 @@ typedef struct kv_generate_stats {
     int64_t n_prefill_tokens, n_decode_tokens, n_steps;
     double prefill_s, decode_s; /* wall time of the forwards, apart */
     size_t kv_bytes_peak;       /* allocator's peak over the whole call, all sequences together */
-    int64_t bytes_read;         /* weights + live K and V read by decode steps, exact count */
+    int64_t bytes_read;         /* weights (on CUDA also retention gates) + live K and V read by decode steps */
     int64_t n_evictions, n_moved, n_page_allocs;
     int64_t n_triggers;             /* reductions of a sequence's whole cache, all sequences together */
     int64_t n_launches;             /* CUDA: kernels of decode steps and their evictions (in graphs or not) */

@@ -192,6 +192,18 @@ template <int D> static __device__ inline void load_v(uint4 (&v)[D / 16], const 
     for (int i = 0; i < D / 16; i++) v[i] = load_cache(p + 32 * i);
 }
 
+/* Asks L2 for a page that the warp comes to later, so that it does not wait for the memory twice. */
+template <int D> static __device__ inline void ask_page(const char *page, size_t off_v, int lane) {
+    enum { LINE = 128, LINES = KV_PAGE * D * 2 / LINE };
+#pragma unroll
+    for (int i = 0; i < LINES; i += 32) {
+        const char *k = page + (i + lane) * LINE, *v = k + off_v;
+        if (LINES % 32 && i + lane >= LINES) continue;
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(k));
+        asm volatile("prefetch.global.L2 [%0];" ::"l"(v));
+    }
+}
+
 /* Clears the slots of a page behind the last one, which may hold anything, NaN too: a weight of 0 would not hide it.
  * n: slots of the page that count. */
 template <int D> static __device__ inline void mask_v(uint4 (&v)[D / 16], int n, int lane) {
@@ -438,6 +450,8 @@ template <int D, int DECODE> static __global__ void __launch_bounds__(THREADS, 2
             load_k<D>(x.k, page, threadIdx.x % 32);
             load_v<D>(x.v, page, a.d.layout.off_v, threadIdx.x % 32);
         }
+        const char *second = (const char *)__shfl_sync(~0u, mine, 1);
+        if (second) ask_page<D>(second, a.d.layout.off_v, threadIdx.x % 32);
         base = __ldcg(&s.n_seen) - 1;
         rotation<D> turn;
         load_rotation<D>(a.d, base, a.d.q_norm, turn);

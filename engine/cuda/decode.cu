@@ -30,13 +30,15 @@ typedef struct begin_args {
     int32_t *height;
 } begin_args;
 
-/* Launch: (1 + heads / BEGIN_THREADS, n) blocks of BEGIN_THREADS: block 0 of a row embeds, the others take slots. */
+/* Launch: (dim / BEGIN_THREADS + heads / BEGIN_THREADS, n) blocks of BEGIN_THREADS: the first blocks of a row embed,
+ * the others take slots. */
 static __global__ void begin_step(begin_args a) {
     int row = blockIdx.y;
     if (!a.active[row]) return;
     kv_cuda_seq &s = a.seqs[row];
-    if (blockIdx.x > 0) {
-        int head = (blockIdx.x - 1) * BEGIN_THREADS + threadIdx.x;
+    int i = blockIdx.x * BEGIN_THREADS + threadIdx.x, embedding = (a.dim + BEGIN_THREADS - 1) / BEGIN_THREADS;
+    if (blockIdx.x >= embedding) {
+        int head = i - embedding * BEGIN_THREADS;
         if (head >= a.n_heads) return;
         int held = s.n_slots[head];
         if (held % KV_PAGE == 0)
@@ -44,17 +46,14 @@ static __global__ void begin_step(begin_args a) {
         s.n_slots[head] = held + 1;
         return;
     }
-    if (threadIdx.x == 0) s.n_seen++;
+    if (i == 0) s.n_seen++;
     int token = min(max(a.token[row], 0), a.n_vocab - 1);
-    for (int i0 = 0; i0 < a.dim; i0 += BEGIN_THREADS) {
-        int i = i0 + threadIdx.x;
-        float x = i < a.dim ? __bfloat162float(a.embed[(size_t)token * a.dim + i]) : 0, s2 = x * x;
-        for (int d = 8; d; d /= 2) s2 += __shfl_xor_sync(~0u, s2, d);
-        if (i >= a.dim) continue;
-        a.x[(size_t)row * a.dim + i] = x;
-        a.normed[(size_t)row * a.dim + i] = __float2bfloat16_rn(x * a.norm[i]);
-        if (i % 16 == 0) a.squares[(size_t)row * ((a.dim + 15) / 16) + i / 16] = s2;
-    }
+    float x = i < a.dim ? __bfloat162float(a.embed[(size_t)token * a.dim + i]) : 0, s2 = x * x;
+    for (int d = 8; d; d /= 2) s2 += __shfl_xor_sync(~0u, s2, d);
+    if (i >= a.dim) return;
+    a.x[(size_t)row * a.dim + i] = x;
+    a.normed[(size_t)row * a.dim + i] = __float2bfloat16_rn(x * a.norm[i]);
+    if (i % 16 == 0) a.squares[(size_t)row * ((a.dim + 15) / 16) + i / 16] = s2;
 }
 
 /* Keeps the stream busy so that what is enqueued behind it starts without waiting for the host.  Launch: one thread. */
@@ -116,7 +115,8 @@ static void enqueue_begin(pass *p) {
     a.stack = r->free_pages;
     a.height = r->n_free;
     open_mark(p);
-    begin_step<<<dim3(1 + (a.n_heads + BEGIN_THREADS - 1) / BEGIN_THREADS, p->n), BEGIN_THREADS, 0, r->b->stream>>>(a);
+    int blocks = (a.dim + BEGIN_THREADS - 1) / BEGIN_THREADS + (a.n_heads + BEGIN_THREADS - 1) / BEGIN_THREADS;
+    begin_step<<<dim3(blocks, p->n), BEGIN_THREADS, 0, r->b->stream>>>(a);
     close_mark(p, "begin", 6.0 * p->n * a.dim, 1, cudaGetLastError());
 }
 

@@ -355,12 +355,17 @@ static int set_members(kv_cuda_runner *r, kv_seq *const *seqs, int n, kv_error *
     return rc;
 }
 
+/* Bytes of weights that a step reads: the model's, and the retention gates' where the device computes them. */
+static int64_t step_weights(const kv_cuda_runner *r) {
+    return (int64_t)(r->base.engine->model.info.weight_bytes + (r->gated ? r->b->gates.bytes : 0));
+}
+
 /* One more slot for each, as begin_step does on the device. */
 static void account_step(kv_cuda_runner *r, kv_seq *const *seqs, int n) {
     const kv_model_info *in = &r->base.engine->model.info;
     const kv_shape *s = &in->shape;
     int64_t heads = (int64_t)s->n_layers * s->n_kv_heads;
-    r->bytes_read += (int64_t)in->weight_bytes;
+    r->bytes_read += step_weights(r);
     for (int i = 0; i < n; i++) {
         kv_cuda_row *w = &r->rows[seqs[i]->row];
         if (w->slots % KV_PAGE == 0) {
@@ -440,8 +445,7 @@ static int plain_step(kv_cuda_runner *r, kv_seq *const *seqs, int n, const kv_tr
         rc = kv_cuda_evict_rows(r, &row, &at, 1, trace, err);
         if (rc == KV_OK) account_reduced(r, row, before);
     }
-    r->bytes_read +=
-        (int64_t)in->weight_bytes + live * in->shape.n_layers * in->shape.n_kv_heads * (int64_t)in->bytes_per_slot;
+    r->bytes_read += step_weights(r) + live * in->shape.n_layers * in->shape.n_kv_heads * (int64_t)in->bytes_per_slot;
     return rc;
 }
 
