@@ -22,6 +22,7 @@ typedef struct generation {
     kv_session session;
     kv_request request;
     int taken;         /* the one request was handed out */
+    int first;         /* nothing was printed yet */
     kv_string pending; /* bytes of a character that is not complete yet */
     kv_string evictions;
     cJSON *json;  /* built in done() with --json */
@@ -52,11 +53,10 @@ static size_t whole_characters(const char *s, size_t n) {
 /* Prints each token's text as it is chosen. */
 static int stream_token(void *user, const kv_request *r, const int32_t *tokens, int n) {
     generation *g = user;
-    char *text = kv_detokenize(kv_engine_tokenizer(g->session.engine), tokens + n - 1, 1, 1);
+    size_t len;
+    const char *text = kv_token_shown(kv_engine_tokenizer(g->session.engine), tokens[n - 1], 1, &g->first, &len);
     (void)r;
-    if (!text) return 0;
-    kv_string_add(&g->pending, text);
-    free(text);
+    kv_string_add_bytes(&g->pending, text, len);
     if (g->pending.failed || !g->pending.p) return 0;
     size_t whole = whole_characters(g->pending.p, g->pending.n);
     fwrite(g->pending.p, 1, whole, g->io->out);
@@ -290,7 +290,7 @@ static int generate(generation *g, const kv_axes *a, kv_error *err) {
 }
 
 int kv_cmd_generate(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
-    generation g = {.o = o, .io = io};
+    generation g = {.o = o, .io = io, .first = 1};
     kv_axes a = {0};
     kv_identity model;
     int rc = check_options(o, err);
