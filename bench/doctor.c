@@ -173,7 +173,7 @@ static void check_model(doctor *d, const kv_opts *o, const kv_paths *p, kv_ident
         say(d, FAIL, "model", "%s", err.text);
     else
         say(d, OK, "model", "%s: %s, %d layers, context %d, chat template %s", id->model_path, id->arch,
-            id->shape.n_layers, id->n_ctx, kv_chat_name(id->chat));
+            id->shape.n_layers, id->n_ctx, id->chat ? kv_chat_name(id->chat) : "unknown (choose one with --chat)");
 }
 
 /* Adapter and gates belong to the default model. */

@@ -20,6 +20,7 @@ typedef struct generation {
     size_t question_at;
     const kv_io *io;
     kv_session session;
+    const kv_chat *chat; /* NULL: the text alone, or --token-ids */
     kv_request request;
     int taken;         /* the one request was handed out */
     int first;         /* nothing was printed yet */
@@ -192,7 +193,6 @@ static int read_text(const kv_opts *o, char **out, size_t *question_at, kv_error
 
 static int make_ids(generation *g, kv_ids *ids, size_t *n_context, kv_error *err) {
     const kv_opts *o = g->o;
-    const kv_chat *chat;
     if (kv_opts_given(o, KV_OPT_TOKEN_IDS)) {
         size_t n = kv_opts_n(o, KV_OPT_TOKEN_IDS);
         ids->ids = malloc((n ? n : 1) * sizeof *ids->ids);
@@ -203,9 +203,9 @@ static int make_ids(generation *g, kv_ids *ids, size_t *n_context, kv_error *err
         if (*n_context > n) return kv_fail(err, KV_EARG, "--context %zu: there are only %zu token ids", *n_context, n);
         return KV_OK;
     }
-    int rc = kv_prompt_chat(o, kv_engine_chat(g->session.engine), 1, &chat, err);
+    int rc = kv_prompt_chat(o, kv_engine_chat(g->session.engine), 1, &g->chat, err);
     if (rc == KV_OK)
-        rc = kv_prompt_ids(chat, kv_engine_tokenizer(g->session.engine), kv_opts_text(o, KV_OPT_SYSTEM), g->text,
+        rc = kv_prompt_ids(g->chat, kv_engine_tokenizer(g->session.engine), kv_opts_text(o, KV_OPT_SYSTEM), g->text,
                            g->question_at, ids, n_context, err);
     if (rc == KV_OK && !kv_opts_given(o, KV_OPT_QUESTION)) *n_context = ids->n;
     return rc;
@@ -213,7 +213,8 @@ static int make_ids(generation *g, kv_ids *ids, size_t *n_context, kv_error *err
 
 static int check_options(const kv_opts *o, kv_error *err) {
     int ids = kv_opts_given(o, KV_OPT_TOKEN_IDS);
-    static const kv_opt_id text_only[] = {KV_OPT_QUESTION, KV_OPT_SYSTEM, KV_OPT_CHAT, KV_OPT_RAW};
+    static const kv_opt_id text_only[] = {KV_OPT_QUESTION, KV_OPT_SYSTEM,   KV_OPT_CHAT,
+                                          KV_OPT_RAW,      KV_OPT_THINKING, KV_OPT_DOUBLE_BOS};
     if (kv_opts_given(o, KV_OPT_PROMPT) + kv_opts_given(o, KV_OPT_PROMPT_FILE) + ids != 1)
         return kv_fail(err, KV_EARG, "give one of --prompt, --prompt-file and --token-ids");
     for (size_t i = 0; i < sizeof text_only / sizeof *text_only; i++)
@@ -230,13 +231,11 @@ static int check_options(const kv_opts *o, kv_error *err) {
 
 static int run_one(generation *g, const kv_setup *setup, int chunk, kv_error *err) {
     const kv_tokenizer *t = kv_engine_tokenizer(g->session.engine);
-    const kv_chat *chat = kv_engine_chat(g->session.engine);
-    const char *name = kv_opts_text(g->o, KV_OPT_CHAT);
+    const kv_chat *chat = g->chat ? g->chat : kv_engine_chat(g->session.engine);
     int json = kv_opts_flag(g->o, KV_OPT_JSON), n_stop = 0;
     int32_t stop_ids[16];
     kv_trace trace = {.user = g, .on_evict = on_evict};
     kv_generate_stats st = {0};
-    if (name && strcmp(name, "model") != 0) chat = kv_chat_find(name);
     if (chat) n_stop = kv_chat_stop_ids(chat, t, stop_ids, 15);
     if (kv_tokenizer_eos(t) >= 0) stop_ids[n_stop++] = (int32_t)kv_tokenizer_eos(t);
     kv_string_add(&g->evictions, "[");

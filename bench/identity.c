@@ -154,15 +154,20 @@ static int read_shape(const kv_gguf *g, kv_identity *id, kv_error *err) {
     return count(g, id, "attention.key_length", s->dim / s->n_heads, &s->head_dim, err);
 }
 
+void kv_identity_set_chat(kv_identity *id, const kv_chat *chat) {
+    id->chat = chat;
+    id->chat_hash[0] = 0;
+    if (chat) kv_chat_hash(chat, id->chat_hash);
+}
+
 static int read_tokenizer(const kv_gguf *g, kv_identity *id, kv_error *err) {
     const char *jinja;
-    size_t len;
+    size_t len = 0;
     int rc = kv_tokenizer_from_gguf(g, &id->tokenizer, err);
     if (rc) return rc;
-    if (kv_gguf_string(g, "tokenizer.chat_template", &jinja, &len, NULL) == KV_OK)
-        id->chat = kv_chat_detect(jinja, len, id->tokenizer);
-    if (!id->chat) id->chat = kv_chat_find("none");
-    kv_chat_hash(id->chat, id->chat_hash);
+    int has_template = kv_gguf_string(g, "tokenizer.chat_template", &jinja, &len, NULL) == KV_OK;
+    id->chat = kv_chat_detect(has_template ? jinja : NULL, len, id->tokenizer);
+    kv_identity_set_chat(id, id->chat);
     return KV_OK;
 }
 

@@ -22,7 +22,7 @@ typedef struct kv_identity {
     char model_sha256[65], adapter_sha256[65], gates_sha256[65]; /* adapter, gates: "" = none */
     char tokenizer_sha256[65];                                   /* over pre-tokenizer, tokens and merges */
     char chat_hash[65];
-    const kv_chat *chat; /* never NULL: "none" when the file's template is unknown */
+    const kv_chat *chat; /* NULL: the file has a template, and it is unknown */
     kv_tokenizer *tokenizer;
     char arch[32], name[96];
     kv_shape shape;
@@ -38,6 +38,8 @@ int kv_identity_resolve(const kv_opts *o, size_t i, const kv_paths *p, kv_identi
 int kv_identity_load(kv_identity *id, kv_error *err);
 /* The same without hashes and without a shape check: tokenizer and chat template only. */
 int kv_identity_load_tokenizer(kv_identity *id, kv_error *err);
+/* Another chat template than the file's, with its hash. */
+void kv_identity_set_chat(kv_identity *id, const kv_chat *chat);
 void kv_identity_free(kv_identity *id);
 
 /* KV_EARG for a synthetic model, which can neither read nor write text; `command` is named in the message. */

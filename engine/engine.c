@@ -15,8 +15,8 @@ static int open_tokenizer(kv_engine *e, const char *path, kv_error *err) {
     if (kv_tokenizer_n_tokens(e->tokenizer) > (size_t)e->model.info.n_vocab)
         return kv_fail(err, KV_EFORMAT, "%s: the tokenizer has %zu tokens, the embedding only %d rows", path,
                        kv_tokenizer_n_tokens(e->tokenizer), e->model.info.n_vocab);
-    if (kv_gguf_string(e->model.file, "tokenizer.chat_template", &jinja, &len, NULL) == KV_OK)
-        e->chat = kv_chat_detect(jinja, len, e->tokenizer);
+    int has_template = kv_gguf_string(e->model.file, "tokenizer.chat_template", &jinja, &len, NULL) == KV_OK;
+    e->chat = kv_chat_detect(has_template ? jinja : NULL, len, e->tokenizer);
     return KV_OK;
 }
 

@@ -120,6 +120,12 @@ int kv_tokenizer_add_bos(const kv_tokenizer *t) {
     return t->add_bos;
 }
 
+void kv_tokenizer_set_ends(kv_tokenizer *t, int64_t bos, int64_t eos, int add_bos) {
+    t->bos = bos;
+    t->eos = eos;
+    t->add_bos = add_bos;
+}
+
 int64_t kv_tokenizer_special(const kv_tokenizer *t, const char *text) {
     size_t len, n = strlen(text);
     int32_t id = n ? kv_token_match_special(&t->tokens, text, n) : -1;

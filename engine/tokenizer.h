@@ -70,6 +70,8 @@ size_t kv_tokenizer_n_tokens(const kv_tokenizer *t);
 int64_t kv_tokenizer_bos(const kv_tokenizer *t);
 int64_t kv_tokenizer_eos(const kv_tokenizer *t);
 int kv_tokenizer_add_bos(const kv_tokenizer *t);
+/* Replaces them; ids of the vocabulary or -1. */
+void kv_tokenizer_set_ends(kv_tokenizer *t, int64_t bos, int64_t eos, int add_bos);
 /* Id of a special token given by its text, -1 when absent. */
 int64_t kv_tokenizer_special(const kv_tokenizer *t, const char *text);
 

@@ -2,6 +2,7 @@
  * normalisation, byte fallback, what special tokens swallow, decoding; and what of such files is refused.
  *
  * Golden files: scripts/golden_families.py. */
+#include "tests/support/scratch.h"
 #include "tests/support/token_golden.h"
 
 #include <setjmp.h>
@@ -246,6 +247,58 @@ static void replaces_what_has_no_token(void **state) {
     }
 }
 
+static char *family_text(const char *name) {
+    char file[64];
+    snprintf(file, sizeof file, "family-%s.json", name);
+    cJSON *root = tg_load(file);
+    char *text = cJSON_PrintUnformatted(root);
+    assert_non_null(text);
+    cJSON_Delete(root);
+    return text;
+}
+
+static void reads_bos_and_eos_of_a_folder(void **state) {
+    (void)state;
+    static const struct {
+        const char *family, *config, *bos, *eos, *says; /* says: of an error */
+        int add_bos;
+    } cases[] = {
+        {"phi-3", NULL, "<s>", NULL, NULL, 1},
+        {"phi-3", "{\"add_bos_token\":false,\"bos_token\":\"<s>\",\"eos_token\":\"<|endoftext|>\"}", "<s>",
+         "<|endoftext|>", NULL, 0},
+        {"phi-3-first", "{\"add_bos_token\":true,\"bos_token\":{\"content\":\"<s>\"},\"eos_token\":null}", "<s>", NULL,
+         NULL, 1},
+        {"qwen3", "{\"add_bos_token\":false,\"bos_token\":null,\"eos_token\":{\"content\":\"<|im_end|>\"}}", NULL,
+         "<|im_end|>", NULL, 0},
+        {"qwen3", "{\"add_bos_token\":true}", NULL, NULL, "there is no bos_token", 0},
+        {"qwen3", "{\"eos_token\":\"<|eot|>\"}", NULL, NULL, "eos_token \"<|eot|>\"", 0},
+        {"qwen3", "[]", NULL, NULL, "tokenizer_config.json", 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        scratch s;
+        kv_tokenizer *t;
+        kv_error err = {0};
+        char *json = family_text(cases[i].family);
+        assert_int_equal(scratch_open(&s), 0);
+        assert_int_equal(kv_tokenizer_from_dir(s.dir, &t, &err), KV_ENOTFOUND);
+        assert_non_null(scratch_write(&s, "tokenizer.json", json, strlen(json)));
+        if (cases[i].config)
+            assert_non_null(scratch_write(&s, "tokenizer_config.json", cases[i].config, strlen(cases[i].config)));
+        int rc = kv_tokenizer_from_dir(s.dir, &t, &err);
+        if (cases[i].says) {
+            if (rc == KV_OK || t || !strstr(err.text, cases[i].says)) fail_msg("case %zu: \"%s\"", i, err.text);
+        } else {
+            if (rc) fail_msg("case %zu: %s", i, err.text);
+            assert_int_equal(kv_tokenizer_bos(t), cases[i].bos ? kv_tokenizer_special(t, cases[i].bos) : -1);
+            assert_int_equal(kv_tokenizer_eos(t), cases[i].eos ? kv_tokenizer_special(t, cases[i].eos) : -1);
+            assert_int_equal(kv_tokenizer_add_bos(t), cases[i].add_bos);
+        }
+        kv_tokenizer_close(t);
+        scratch_close(&s);
+        cJSON_free(json);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(encodes_and_decodes_like_hugging_face),
@@ -256,6 +309,7 @@ int main(void) {
         cmocka_unit_test(shows_tokens_one_by_one_as_in_the_whole_text),
         cmocka_unit_test(refuses_what_it_would_get_wrong),
         cmocka_unit_test(replaces_what_has_no_token),
+        cmocka_unit_test(reads_bos_and_eos_of_a_folder),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
