@@ -1,8 +1,9 @@
-/* tokenizer_pipe.c - texts in, ids and decoded texts out, for scripts/golden_families.py: tokenizer_pipe FILE.json
+/* tokenizer_pipe.c - texts in, answers out, for scripts/golden_families.py and golden_chat.py: tokenizer_pipe FILE.json
  *
  * A line is "1 HEX" (special tokens are recognised) or "0 HEX" (they are text).  The answer is one line: the ids with
- * commas, the decoded bytes with and without control tokens in hexadecimal, divided by blanks. */
-#include "engine/tokenizer.h"
+ * commas, the decoded bytes with and without control tokens in hexadecimal, divided by blanks.  "c HEX" is a chat
+ * template in Jinja; the answer is its family, or "unknown". */
+#include "engine/chat.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,12 +23,17 @@ static void print_text(const kv_tokenizer *t, const kv_ids *ids, int skip_specia
 static int answer(const kv_tokenizer *t, char *line, kv_error *err) {
     const char *hex = line + 2;
     size_t n = strcspn(hex, "\n") / 2;
-    int trusted = line[0] == '1';
+    int trusted = line[0] == '1', is_template = line[0] == 'c';
     unsigned byte;
     kv_ids ids = {0};
     for (size_t i = 0; i < n; i++) {
         if (sscanf(hex + 2 * i, "%2x", &byte) != 1) return kv_fail(err, KV_EFORMAT, "not hexadecimal: %.60s", hex);
         line[i] = (char)byte;
+    }
+    if (is_template) {
+        const kv_chat *c = kv_chat_detect(line, n, t);
+        puts(c ? kv_chat_name(c) : "unknown");
+        return fflush(stdout) ? KV_EIO : KV_OK;
     }
     int rc = kv_tokenize(t, &(kv_text_part){line, n, trusted}, 1, &ids, err);
     if (rc) return rc;
