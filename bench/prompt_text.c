@@ -24,7 +24,7 @@ static int unknown_chat(const char *what, kv_error *err) {
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", kv_chat_name(all[i]));
     }
-    return kv_fail(err, KV_EARG, "%s: %s", what, known);
+    return kv_fail(err, KV_EARG, "%s%s", what, known);
 }
 
 /* Applies --thinking and --double-bos. */
@@ -52,11 +52,11 @@ int kv_prompt_chat(const kv_opts *o, const kv_chat *own, int fallback_own, const
         *out = wants_own ? own : kv_chat_find(name);
         if (!*out && wants_own)
             return unknown_chat("the model's chat template is not one of those known here; choose one with --chat NAME "
-                                "(none: the text alone)",
+                                "(none: the text alone): ",
                                 err);
         if (!*out) {
             char what[128];
-            snprintf(what, sizeof what, "--chat '%.60s': there are model", name);
+            snprintf(what, sizeof what, "--chat '%.60s': there are model, ", name);
             return unknown_chat(what, err);
         }
     }

@@ -16,27 +16,28 @@
 #include <string.h>
 #include <utf8proc.h>
 
-/* Marks of Unicode 10 to 15, and the one character that forms a pair since Unicode 13. */
-static const utf8proc_int32_t later_marks[][2] = {
+/* Marks of Unicode 10 to 15, the one character that forms a pair since Unicode 13, and U+11A7, which is no consonant
+ * but which utf8proc 2.8 lets Hangul syllables swallow. */
+static const utf8proc_int32_t lone_marks[][2] = {
     {0x7FD, 0x7FD},     {0x898, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},     {0xC3C, 0xC3C},
-    {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},
-    {0xA82C, 0xA82C},   {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF}, {0x10F46, 0x10F50},
-    {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E}, {0x11839, 0x1183A},
-    {0x11930, 0x11930}, {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0}, {0x11A34, 0x11A34},
-    {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42}, {0x11D44, 0x11D45}, {0x11D97, 0x11D97},
-    {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE},
-    {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF}};
+    {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0x11A7, 0x11A7},   {0x1715, 0x1715},   {0x1ABF, 0x1ACE},
+    {0x1DF6, 0x1DFA},   {0xA82C, 0xA82C},   {0x10D24, 0x10D27}, {0x10EAB, 0x10EAC}, {0x10EFD, 0x10EFF},
+    {0x10F46, 0x10F50}, {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B}, {0x1145E, 0x1145E},
+    {0x11839, 0x1183A}, {0x11930, 0x11930}, {0x1193D, 0x1193E}, {0x11943, 0x11943}, {0x119E0, 0x119E0},
+    {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99}, {0x11D42, 0x11D42}, {0x11D44, 0x11D45},
+    {0x11D97, 0x11D97}, {0x11F41, 0x11F42}, {0x16FF0, 0x16FF1}, {0x1E08F, 0x1E08F}, {0x1E130, 0x1E136},
+    {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF}};
 
-static int is_later_mark(utf8proc_int32_t cp) {
-    size_t lo = 0, hi = sizeof later_marks / sizeof *later_marks;
+static int is_lone_mark(utf8proc_int32_t cp) {
+    size_t lo = 0, hi = sizeof lone_marks / sizeof *lone_marks;
     while (lo < hi) {
         size_t mid = (lo + hi) / 2;
-        if (cp > later_marks[mid][1])
+        if (cp > lone_marks[mid][1])
             lo = mid + 1;
         else
             hi = mid;
     }
-    return lo < sizeof later_marks / sizeof *later_marks && cp >= later_marks[lo][0];
+    return lo < sizeof lone_marks / sizeof *lone_marks && cp >= lone_marks[lo][0];
 }
 
 static int append(kv_bytes *b, const char *s, size_t n, kv_error *err) {
@@ -60,7 +61,7 @@ static int is_plainly_nfc(const char *s, size_t n) {
     return 1;
 }
 
-/* Well-formed UTF-8 without later marks. */
+/* Well-formed UTF-8 without lone marks. */
 static int compose(const char *s, size_t n, kv_bytes *out, kv_error *err) {
     if (is_plainly_nfc(s, n)) return append(out, s, n, err);
     utf8proc_uint8_t *nfc = NULL;
@@ -79,7 +80,7 @@ static int append_nfc(const char *s, size_t n, kv_bytes *out, kv_error *err) {
         utf8proc_int32_t cp = -1;
         len = kv_utf8_char(s + i, n - i);
         if (len) utf8proc_iterate((const utf8proc_uint8_t *)s + i, (utf8proc_ssize_t)len, &cp);
-        if (len && !is_later_mark(cp)) continue;
+        if (len && !is_lone_mark(cp)) continue;
         if (!len) len = 1;
         rc = compose(s + from, i - from, out, err);
         if (rc == KV_OK) rc = append(out, s + i, len, err);

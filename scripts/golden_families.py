@@ -41,7 +41,7 @@ META = "\u2581"
 TEXTS = TEXTS + [
     # NFC: marks to compose, to reorder and to leave, Hangul, singletons, exclusions, marks later than Unicode 9
     "e\u0301 e\u0323\u0302 e\u0302\u0323 q\u0307\u0323 a\u0315\u0300\u05ae\u0062 A\u030a\u0301 \u212b \u2126 \u00c5 o\u0328\u0304",
-    "\u1112\u1161\u11ab\u1100\u1173\u11af \ud55c\u11a8 \uac00\u11a8 \u0958 \u0915\u093c \u2adc \ufb1d \u0344 \u1fef",
+    "\u1112\u1161\u11ab\u1100\u1173\u11af \ud55c\u11a8 \uac00\u11a8 \u0958 \u0915\u093c \u2adc \ufb1d \u0344 \u1fef \ub2e4\u11a7\u11be",
     "a\u0315\u1dfa\u0300b x\u0898\u0301 k\u08d3\u0327 \U00011935\U00011930 \U00011131\U00011127 \U0001d15e e\u0315\U0001e2ae\u0301",
     "Vie\u0302\u0323t Nam \u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd \u0627\u0644\u0644\u0651\u064e\u0647\u0650 \u0915\u094d\u0937\u093f\u0e01\u0e33\u0e19\u0e49\u0e33",
     # what role tokens take, and what Prepend does behind them
