@@ -54,9 +54,9 @@ typedef struct kv_vocab {
 int kv_tokenizer_open(const kv_vocab *v, kv_tokenizer **out, kv_error *err);
 void kv_tokenizer_close(kv_tokenizer *t);
 
-/* From a GGUF's metadata (tokenizer.ggml.*; byte-level only), or from a Hugging Face tokenizer.json.  What a file asks
- * for beyond this (Unigram, WordPiece, lower-casing, single_word ...) is KV_EUNSUPPORTED and named.  A tokenizer.json
- * says nothing about eos. */
+/* From a GGUF's metadata (tokenizer.ggml.*; byte-level only; qwen2 with NFC, as its authors have it), or from a Hugging
+ * Face tokenizer.json.  What a file asks for beyond this (Unigram, WordPiece, lower-casing, single_word ...) is
+ * KV_EUNSUPPORTED and named.  A tokenizer.json says nothing about eos. */
 struct kv_gguf;
 int kv_tokenizer_from_gguf(const struct kv_gguf *g, kv_tokenizer **out, kv_error *err);
 int kv_tokenizer_from_json(const char *path, kv_tokenizer **out, kv_error *err);

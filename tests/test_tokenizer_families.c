@@ -10,8 +10,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
+
+#define META "\xE2\x96\x81"
 
 static const char *const families[] = {"qwen3", "r1-qwen", "r1-llama", "phi-3", "phi-3-first", "metaspace"};
 enum { N_FAMILIES = sizeof families / sizeof *families };
@@ -148,6 +151,29 @@ static void keeps_bytes_that_are_no_utf8(void **state) {
     }
 }
 
+static void encodes_enormous_texts_fast(void **state) {
+    (void)state;
+    enum { N = 1 << 17 };
+    static const char *const fillings[] = {"a", " ", "\xF0\x9F\x98\x80", META " x", "e\xCC\x81"};
+    char *text = malloc(N);
+    assert_non_null(text);
+    for (size_t k = 0; k < sizeof fillings / sizeof *fillings; k++) {
+        size_t unit = strlen(fillings[k]);
+        for (size_t i = 0; i < N; i++) text[i] = fillings[k][i % unit];
+        for (int which = 0; which < 2; which++) {
+            kv_tokenizer *t = open_family(which ? "phi-3" : "qwen3");
+            time_t start = time(NULL);
+            kv_ids ids = tg_encode(t, text, N - N % unit, 1);
+            assert_true(ids.n > 0);
+            /* quadratic time would be minutes; the rest is room for sanitizers and a busy machine */
+            assert_true(time(NULL) - start < 20);
+            kv_ids_free(&ids);
+            kv_tokenizer_close(t);
+        }
+    }
+    free(text);
+}
+
 static void shows_tokens_one_by_one_as_in_the_whole_text(void **state) {
     (void)state;
     kv_tokenizer *t = open_family("phi-3");
@@ -168,7 +194,6 @@ static void shows_tokens_one_by_one_as_in_the_whole_text(void **state) {
     kv_tokenizer_close(t);
 }
 
-#define META "\xE2\x96\x81"
 #define CHARS(rest) "{\"model\":{\"vocab\":{\"a\":0,\"" META "\":1,\"<0x41>\":2}," rest
 #define PREPEND                                                                                                        \
     "\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":\"" META                 \
@@ -306,6 +331,7 @@ int main(void) {
         cmocka_unit_test(counts_ids_before_a_byte_of_the_text_as_given),
         cmocka_unit_test(lets_role_tokens_take_the_blanks_of_a_message),
         cmocka_unit_test(keeps_bytes_that_are_no_utf8),
+        cmocka_unit_test(encodes_enormous_texts_fast),
         cmocka_unit_test(shows_tokens_one_by_one_as_in_the_whole_text),
         cmocka_unit_test(refuses_what_it_would_get_wrong),
         cmocka_unit_test(replaces_what_has_no_token),
