@@ -4,8 +4,9 @@
     pip install tokenizers
     python3 scripts/golden_families.py [--compare build/tokenizer_pipe [--rounds 5000] [FILE.json ...]]
 
-Written to tests/golden/, each a BPE of a few hundred merges trained on the texts of golden_tokenizer.py, in the exact
-pipeline (normalizer, pre_tokenizer, post_processor, decoder, added tokens and their flags) that the family publishes:
+Written to tests/golden/, each a BPE of a few hundred merges trained on the texts of golden_tokenizer.py, in the pipeline
+(normalizer, pre_tokenizer, post_processor, decoder, added tokens and their flags) of the family's published file; those
+of DeepSeek were not at hand, so theirs is put together from the description of its parts:
 
     family-qwen3.json          NFC, the split of Qwen2, <think> and <tool_call> as tokens that are not special
     family-r1-qwen.json        the same split, an empty normalizer list, BOS by template, DeepSeek's role tokens
