@@ -20,8 +20,10 @@ typedef struct generation {
     size_t question_at;
     const kv_io *io;
     kv_session session;
+    const kv_chat *chat; /* NULL: the text alone, or --token-ids */
     kv_request request;
     int taken;         /* the one request was handed out */
+    int first;         /* nothing was printed yet */
     kv_string pending; /* bytes of a character that is not complete yet */
     kv_string evictions;
     cJSON *json;  /* built in done() with --json */
@@ -52,11 +54,10 @@ static size_t whole_characters(const char *s, size_t n) {
 /* Prints each token's text as it is chosen. */
 static int stream_token(void *user, const kv_request *r, const int32_t *tokens, int n) {
     generation *g = user;
-    char *text = kv_detokenize(kv_engine_tokenizer(g->session.engine), tokens + n - 1, 1, 1);
+    size_t len;
+    const char *text = kv_token_shown(kv_engine_tokenizer(g->session.engine), tokens[n - 1], 1, &g->first, &len);
     (void)r;
-    if (!text) return 0;
-    kv_string_add(&g->pending, text);
-    free(text);
+    kv_string_add_bytes(&g->pending, text, len);
     if (g->pending.failed || !g->pending.p) return 0;
     size_t whole = whole_characters(g->pending.p, g->pending.n);
     fwrite(g->pending.p, 1, whole, g->io->out);
@@ -192,7 +193,6 @@ static int read_text(const kv_opts *o, char **out, size_t *question_at, kv_error
 
 static int make_ids(generation *g, kv_ids *ids, size_t *n_context, kv_error *err) {
     const kv_opts *o = g->o;
-    const kv_chat *chat;
     if (kv_opts_given(o, KV_OPT_TOKEN_IDS)) {
         size_t n = kv_opts_n(o, KV_OPT_TOKEN_IDS);
         ids->ids = malloc((n ? n : 1) * sizeof *ids->ids);
@@ -203,9 +203,9 @@ static int make_ids(generation *g, kv_ids *ids, size_t *n_context, kv_error *err
         if (*n_context > n) return kv_fail(err, KV_EARG, "--context %zu: there are only %zu token ids", *n_context, n);
         return KV_OK;
     }
-    int rc = kv_prompt_chat(o, kv_engine_chat(g->session.engine), 1, &chat, err);
+    int rc = kv_prompt_chat(o, kv_engine_chat(g->session.engine), 1, &g->chat, err);
     if (rc == KV_OK)
-        rc = kv_prompt_ids(chat, kv_engine_tokenizer(g->session.engine), kv_opts_text(o, KV_OPT_SYSTEM), g->text,
+        rc = kv_prompt_ids(g->chat, kv_engine_tokenizer(g->session.engine), kv_opts_text(o, KV_OPT_SYSTEM), g->text,
                            g->question_at, ids, n_context, err);
     if (rc == KV_OK && !kv_opts_given(o, KV_OPT_QUESTION)) *n_context = ids->n;
     return rc;
@@ -213,7 +213,8 @@ static int make_ids(generation *g, kv_ids *ids, size_t *n_context, kv_error *err
 
 static int check_options(const kv_opts *o, kv_error *err) {
     int ids = kv_opts_given(o, KV_OPT_TOKEN_IDS);
-    static const kv_opt_id text_only[] = {KV_OPT_QUESTION, KV_OPT_SYSTEM, KV_OPT_CHAT, KV_OPT_RAW};
+    static const kv_opt_id text_only[] = {KV_OPT_QUESTION, KV_OPT_SYSTEM,   KV_OPT_CHAT,
+                                          KV_OPT_RAW,      KV_OPT_THINKING, KV_OPT_DOUBLE_BOS};
     if (kv_opts_given(o, KV_OPT_PROMPT) + kv_opts_given(o, KV_OPT_PROMPT_FILE) + ids != 1)
         return kv_fail(err, KV_EARG, "give one of --prompt, --prompt-file and --token-ids");
     for (size_t i = 0; i < sizeof text_only / sizeof *text_only; i++)
@@ -230,15 +231,13 @@ static int check_options(const kv_opts *o, kv_error *err) {
 
 static int run_one(generation *g, const kv_setup *setup, int chunk, kv_error *err) {
     const kv_tokenizer *t = kv_engine_tokenizer(g->session.engine);
-    const kv_chat *chat = kv_engine_chat(g->session.engine);
-    const char *name = kv_opts_text(g->o, KV_OPT_CHAT);
+    const kv_chat *chat = g->chat ? g->chat : kv_engine_chat(g->session.engine);
     int json = kv_opts_flag(g->o, KV_OPT_JSON), n_stop = 0;
     int32_t stop_ids[16];
     kv_trace trace = {.user = g, .on_evict = on_evict};
     kv_generate_stats st = {0};
-    if (name && strcmp(name, "model") != 0) chat = kv_chat_find(name);
     if (chat) n_stop = kv_chat_stop_ids(chat, t, stop_ids, 15);
-    if (kv_tokenizer_eos(t) >= 0) stop_ids[n_stop++] = (int32_t)kv_tokenizer_eos(t);
+    n_stop = kv_generation_add_stops(kv_engine_generation(g->session.engine), stop_ids, n_stop, 16);
     kv_string_add(&g->evictions, "[");
     kv_generate_options o = {.batch = 1,
                              .chunk = chunk,
@@ -290,7 +289,7 @@ static int generate(generation *g, const kv_axes *a, kv_error *err) {
 }
 
 int kv_cmd_generate(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
-    generation g = {.o = o, .io = io};
+    generation g = {.o = o, .io = io, .first = 1};
     kv_axes a = {0};
     kv_identity model;
     int rc = check_options(o, err);

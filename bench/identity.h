@@ -9,6 +9,7 @@
 #include "bench/paths.h"
 #include "engine/chat.h"
 #include "engine/gates.h"
+#include "engine/generation.h"
 #include "engine/synth.h"
 #include "engine/tokenizer.h"
 
@@ -20,13 +21,16 @@ typedef struct kv_identity {
     char adapter_dir[KV_PATH_MAX], gates_path[KV_PATH_MAX];      /* "" = none */
     int is_default;                                              /* --model was not given */
     char model_sha256[65], adapter_sha256[65], gates_sha256[65]; /* adapter, gates: "" = none */
-    char tokenizer_sha256[65];                                   /* over pre-tokenizer, tokens and merges */
+    char tokenizer_sha256[65];                                   /* what is hashed: engine/checkpoint.h */
     char chat_hash[65];
-    const kv_chat *chat; /* never NULL: "none" when the file's template is unknown */
+    const kv_chat *chat; /* NULL: the file has a template, and it is unknown */
     kv_tokenizer *tokenizer;
+    kv_generation generation; /* stop ids and recommended sampling */
     char arch[32], name[96];
     kv_shape shape;
     int n_ctx;
+    int64_t n_params; /* weights */
+    int max_ctx;      /* --max-context, 0 = what the model has */
 } kv_identity;
 
 /* Resolves --model (entry i of the list) against the default; checks that the file, or the synthetic model, exists. */
@@ -38,6 +42,8 @@ int kv_identity_resolve(const kv_opts *o, size_t i, const kv_paths *p, kv_identi
 int kv_identity_load(kv_identity *id, kv_error *err);
 /* The same without hashes and without a shape check: tokenizer and chat template only. */
 int kv_identity_load_tokenizer(kv_identity *id, kv_error *err);
+/* Another chat template than the file's, with its hash. */
+void kv_identity_set_chat(kv_identity *id, const kv_chat *chat);
 void kv_identity_free(kv_identity *id);
 
 /* KV_EARG for a synthetic model, which can neither read nor write text; `command` is named in the message. */

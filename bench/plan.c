@@ -1,5 +1,6 @@
 /* plan.c - builds the plan of `run`. */
 #include "bench/plan.h"
+#include "bench/prompt_text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -57,6 +58,13 @@ int kv_plan_cross(const kv_axes *a, size_t n_models, size_t tasks_per_model, kv_
     return KV_OK;
 }
 
+static int choose_chat(const kv_opts *o, kv_identity *id, kv_error *err) {
+    const kv_chat *chat;
+    int rc = kv_prompt_chat(o, id->chat, 1, &chat, err);
+    if (rc == KV_OK) kv_identity_set_chat(id, chat);
+    return rc;
+}
+
 static int load_models(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_error *err) {
     size_t n = kv_opts_n(o, KV_OPT_MODEL) ? kv_opts_n(o, KV_OPT_MODEL) : 1;
     p->models = calloc(n, sizeof *p->models);
@@ -65,6 +73,7 @@ static int load_models(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_e
         int rc = kv_identity_resolve(o, i, paths, &p->models[i], err);
         if (rc == KV_OK) rc = kv_identity_needs_text(&p->models[i], "run", err);
         if (rc == KV_OK) rc = kv_identity_load(&p->models[i], err);
+        if (rc == KV_OK) rc = choose_chat(o, &p->models[i], err);
         p->n_models = i + 1;
         if (rc) return rc;
     }

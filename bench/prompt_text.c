@@ -16,27 +16,51 @@ int kv_prompt_read(const char *path, char **out, kv_error *err) {
     return kv_fail(err, KV_EFORMAT, "%.400s: has a zero byte; a prompt must be text", path);
 }
 
-int kv_prompt_chat(const kv_opts *o, const kv_chat *own, int fallback_own, const kv_chat **out, kv_error *err) {
-    const char *name = kv_opts_text(o, KV_OPT_CHAT);
-    *out = NULL;
-    if (kv_opts_flag(o, KV_OPT_RAW)) {
-        if (name) return kv_fail(err, KV_EARG, "--raw and --chat %s contradict each other", name);
-        return KV_OK;
-    }
-    if (!name && !fallback_own) return KV_OK;
-    *out = !name || strcmp(name, "model") == 0 ? own : kv_chat_find(name);
-    if (*out) return KV_OK;
-    if (!name || strcmp(name, "model") == 0)
-        return kv_fail(err, KV_EARG,
-                       "the model's chat template is not one of those known here: give --chat NAME or --raw");
+static int unknown_chat(const char *what, kv_error *err) {
+    char known[400] = "";
     int n;
     const kv_chat *const *all = kv_chat_all(&n);
-    char known[256] = "";
     for (int i = 0; i < n; i++) {
         size_t used = strlen(known);
         snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", kv_chat_name(all[i]));
     }
-    return kv_fail(err, KV_EARG, "--chat '%.60s': there are model, %s", name, known);
+    return kv_fail(err, KV_EARG, "%s%s", what, known);
+}
+
+/* Applies --thinking and --double-bos. */
+static int vary_chat(const kv_opts *o, const kv_chat **chat, kv_error *err) {
+    const char *thinking = kv_opts_text(o, KV_OPT_THINKING);
+    if (!*chat && (thinking || kv_opts_flag(o, KV_OPT_DOUBLE_BOS)))
+        return kv_fail(err, KV_EARG, "--thinking and --double-bos change a chat template, and here is none");
+    if (thinking) {
+        const kv_chat *v = kv_chat_with_thinking(*chat, strcmp(thinking, "on") == 0);
+        if (!v)
+            return kv_fail(err, KV_EARG, "--thinking %s: the chat template %s has no such switch (qwen3 has)", thinking,
+                           kv_chat_name(*chat));
+        *chat = v;
+    }
+    if (kv_opts_flag(o, KV_OPT_DOUBLE_BOS)) *chat = kv_chat_with_double_bos(*chat);
+    return KV_OK;
+}
+
+int kv_prompt_chat(const kv_opts *o, const kv_chat *own, int fallback_own, const kv_chat **out, kv_error *err) {
+    const char *name = kv_opts_text(o, KV_OPT_CHAT);
+    int raw = kv_opts_flag(o, KV_OPT_RAW), wants_own = name ? strcmp(name, "model") == 0 : fallback_own;
+    *out = NULL;
+    if (raw && name) return kv_fail(err, KV_EARG, "--raw and --chat %s contradict each other", name);
+    if (!raw && (name || wants_own)) {
+        *out = wants_own ? own : kv_chat_find(name);
+        if (!*out && wants_own)
+            return unknown_chat("the model's chat template is not one of those known here; choose one with --chat NAME "
+                                "(none: the text alone): ",
+                                err);
+        if (!*out) {
+            char what[128];
+            snprintf(what, sizeof what, "--chat '%.60s': there are model, ", name);
+            return unknown_chat(what, err);
+        }
+    }
+    return vary_chat(o, out, err);
 }
 
 static int push_bos(const kv_tokenizer *t, kv_ids *out, kv_error *err) {

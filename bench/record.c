@@ -23,7 +23,7 @@ int kv_record_model(kv_store *s, const kv_identity *m, int gated, const char *we
         .gates = gated ? gates : NULL,
         .gates_sha256 = gated ? or_null(m->gates_sha256) : NULL,
         .tokenizer_sha256 = or_null(m->tokenizer_sha256),
-        .chat_template = kv_chat_name(m->chat),
+        .chat_template = m->chat ? kv_chat_name(m->chat) : NULL,
         .chat_hash = or_null(m->chat_hash),
         .n_layers = m->shape.n_layers,
         .dim = m->shape.dim,

@@ -1,10 +1,10 @@
-/* bpe.c - merges of byte-level byte pair encoding (Sennrich et al., arXiv:1508.07909; bytes as in GPT-2).
+/* bpe.c - merges of byte pair encoding (Sennrich et al., arXiv:1508.07909).
  *
- * A piece starts as one symbol per byte.  Again and again the adjacent pair with the lowest rank, the leftmost of
- * equals, becomes one symbol.  Symbols form a linked list; candidates wait in a binary heap keyed by rank and
- * position, so a piece of n bytes costs O(n log n) also when it is one enormous word.  An entry that a neighbour's
- * merge made stale is recognised when it surfaces: the pair's rank at that position is no longer the entry's.
- * Short pieces, which is nearly all of them, skip the heap and look through the list instead. */
+ * A piece starts as one symbol per byte or character.  Again and again the adjacent pair with the lowest rank, the
+ * leftmost of equals, becomes one symbol.  Symbols form a linked list; candidates wait in a binary heap keyed by rank
+ * and position, so a piece of n symbols costs O(n log n) also when it is one enormous word.  An entry that a
+ * neighbour's merge made stale is recognised when it surfaces: the pair's rank at that position is no longer the
+ * entry's. Short pieces, which is nearly all of them, skip the heap and look through the list instead. */
 #include "engine/bpe.h"
 
 #include <stdlib.h>
@@ -27,7 +27,6 @@ static size_t slot_of(const kv_bpe *b, uint64_t pair) {
 
 int kv_bpe_open(kv_bpe *b, size_t n_merges, kv_error *err) {
     memset(b, 0, sizeof *b);
-    memset(b->byte_id, 0xFF, sizeof b->byte_id);
     b->bits = 4;
     while (((size_t)1 << b->bits) < 2 * n_merges) b->bits++;
     size_t bytes = sizeof *b->table << b->bits;
@@ -61,7 +60,8 @@ void kv_bpe_work_free(kv_bpe_work *w) {
     memset(w, 0, sizeof *w);
 }
 
-static int reserve(kv_bpe_work *w, size_t n, kv_error *err) {
+int kv_bpe_begin(kv_bpe_work *w, size_t n, kv_error *err) {
+    w->n = 0;
     if (n <= w->cap) return KV_OK;
     size_t cap = w->cap ? w->cap : 256;
     while (cap < n) cap *= 2;
@@ -72,7 +72,7 @@ static int reserve(kv_bpe_work *w, size_t n, kv_error *err) {
     w->starts = malloc(cap * sizeof *w->starts);
     if (!w->sym || !w->heap || !w->ids || !w->starts) {
         kv_bpe_work_free(w);
-        return kv_fail(err, KV_ENOMEM, "out of memory encoding a word of %zu bytes", n);
+        return kv_fail(err, KV_ENOMEM, "out of memory encoding a word of %zu symbols", n);
     }
     w->cap = cap;
     return KV_OK;
@@ -144,27 +144,23 @@ static void merge_long(const kv_bpe *b, kv_symbol *sym, size_t count, uint64_t *
     }
 }
 
-int kv_bpe_encode(const kv_bpe *b, kv_bpe_work *w, const char *text, size_t n, kv_error *err) {
-    int rc = reserve(w, n, err);
-    if (rc) return rc;
-    int32_t count = 0;
-    for (size_t i = 0; i < n; i++) {
-        int32_t id = b->byte_id[(unsigned char)text[i]];
-        if (id < 0) continue;
-        w->sym[count] = (kv_symbol){.id = id, .start = (uint32_t)i, .prev = count - 1, .next = count + 1};
-        count++;
-    }
+void kv_bpe_push(kv_bpe_work *w, int32_t id, size_t start) {
+    int32_t i = (int32_t)w->n++;
+    w->sym[i] = (kv_symbol){.id = id, .start = (uint32_t)start, .prev = i - 1, .next = i + 1};
+}
+
+void kv_bpe_merge(const kv_bpe *b, kv_bpe_work *w) {
+    size_t count = w->n;
     w->n = 0;
-    if (count == 0) return KV_OK;
+    if (count == 0) return;
     w->sym[count - 1].next = -1;
-    for (int32_t i = 0; i < count; i++) rank_pair(b, w->sym, i);
+    for (size_t i = 0; i < count; i++) rank_pair(b, w->sym, (int32_t)i);
     if (count <= SHORT_PIECE)
         merge_short(b, w->sym);
     else
-        merge_long(b, w->sym, (size_t)count, w->heap);
+        merge_long(b, w->sym, count, w->heap);
     for (int32_t i = 0; i >= 0; i = w->sym[i].next) {
         w->ids[w->n] = w->sym[i].id;
         w->starts[w->n++] = w->sym[i].start;
     }
-    return KV_OK;
 }

@@ -1,4 +1,4 @@
-/* bpe.h - merges of byte-level byte pair encoding, applied to one piece of text at a time. */
+/* bpe.h - merges of byte pair encoding, applied to one piece of text at a time. */
 #ifndef KV_BPE_H
 #define KV_BPE_H
 
@@ -12,19 +12,18 @@ typedef struct kv_merge {
 } kv_merge;
 
 typedef struct kv_bpe {
-    int32_t byte_id[256]; /* the token of a single byte, -1: none, the byte is dropped */
-    kv_merge *table;      /* open addressing, 1 << bits entries */
+    kv_merge *table; /* open addressing, 1 << bits entries */
     int bits;
 } kv_bpe;
 
-/* Makes room for n merges; byte_id is set to -1.  kv_bpe_close frees. */
+/* Makes room for n merges.  kv_bpe_close frees. */
 int kv_bpe_open(kv_bpe *b, size_t n_merges, kv_error *err);
 void kv_bpe_close(kv_bpe *b);
 
 /* Adds one of the n merges promised; the later of two merges with the same pair holds. */
 void kv_bpe_add(kv_bpe *b, int32_t left, int32_t right, uint32_t rank, int32_t id);
 
-/* Scratch of one thread and the result of the last kv_bpe_encode.  Start from zeros. */
+/* Scratch of one thread: the symbols pushed, then the result.  Start from zeros. */
 typedef struct kv_bpe_work {
     struct kv_symbol *sym; /* cap */
     uint64_t *heap;        /* 3 * cap */
@@ -34,8 +33,12 @@ typedef struct kv_bpe_work {
     size_t n;
 } kv_bpe_work;
 
-/* Encodes text[0..n), n < 2^31.  KV_ENOMEM is the only failure. */
-int kv_bpe_encode(const kv_bpe *b, kv_bpe_work *w, const char *text, size_t n, kv_error *err);
+/* Empties w and makes room for n symbols, n < 2^31.  KV_ENOMEM is the only failure. */
+int kv_bpe_begin(kv_bpe_work *w, size_t n, kv_error *err);
+/* Adds the next symbol of the piece, which starts at byte `start`. */
+void kv_bpe_push(kv_bpe_work *w, int32_t id, size_t start);
+/* Merges the symbols; the result is in w. */
+void kv_bpe_merge(const kv_bpe *b, kv_bpe_work *w);
 void kv_bpe_work_free(kv_bpe_work *w);
 
 #endif

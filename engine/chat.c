@@ -10,12 +10,13 @@
  * is the fixed one of 3.1 and 3.3. */
 #include "engine/chat.h"
 #include "engine/file.h"
+#include "engine/utf8.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_NEEDED = 4, MAX_STOPS = 4, MAX_TELLS = 4 };
+enum { MAX_NEEDED = 4, MAX_STOPS = 4, MAX_TELLS = 5 };
 typedef enum bos_rule { BOS_NONE, BOS_IN_TEMPLATE, BOS_BY_TOKENIZER } bos_rule;
 
 struct kv_chat {
@@ -30,6 +31,8 @@ struct kv_chat {
     const char *stops[MAX_STOPS];
     const char *has[MAX_TELLS], *has_not[MAX_TELLS]; /* in the Jinja text; none: never detected */
     const char *has_token;                           /* in the vocabulary, for detection only */
+    const char *thinking[2]; /* the families with thinking off and on, where there is a switch */
+    const char *double_bos;  /* the family with a second BOS */
 };
 
 /* The full-width bar U+FF5C and the block U+2581 in DeepSeek's token names. */
@@ -46,15 +49,23 @@ struct kv_chat {
 #define CHATML_TAIL "<|im_end|>\n<|im_start|>assistant\n"
 #define QWEN_STOPS                                                                                                     \
     { "<|im_end|>", "<|endoftext|>" }
+#define LLAMA_BOS "<|begin_of_text|>"
 #define LLAMA                                                                                                          \
-    .head = "<|begin_of_text|>", .system_tail = "<|eot_id|>",                                                          \
-    .user_head = "<|start_header_id|>user<|end_header_id|>\n\n",                                                       \
+    .system_tail = "<|eot_id|>", .user_head = "<|start_header_id|>user<|end_header_id|>\n\n",                          \
     .user_tail = "<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n", .bos = BOS_IN_TEMPLATE, .trim = 1,     \
-    .needed = {"<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}
+    .needed = {LLAMA_BOS, "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"}
 #define LLAMA_SYSTEM "<|start_header_id|>system<|end_header_id|>\n\n"
+#define LLAMA_3 LLAMA, .system_head = LLAMA_SYSTEM, .stops = {"<|eot_id|>", "<|end_of_text|>"}
+#define LLAMA_31                                                                                                       \
+    LLAMA, .system_head = LLAMA_SYSTEM "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n",           \
+           .default_system = "", .stops = {"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"}
 #define R1                                                                                                             \
-    .head = R1_BOS, .system_head = "", .system_tail = "", .user_head = R1_USER, .bos = BOS_IN_TEMPLATE,                \
+    .system_head = "", .system_tail = "", .user_head = R1_USER, .bos = BOS_IN_TEMPLATE,                                \
     .needed = {R1_BOS, R1_USER, R1_ASSISTANT}, .stops = {R1_EOS}
+
+#define PHI3                                                                                                           \
+    .user_head = "<|user|>\n", .user_tail = "<|end|>\n<|assistant|>\n",                                                \
+    .stops = {"<|end|>", "<|endoftext|>", "<|assistant|>"}
 
 static const kv_chat smollm2 = {.name = "smollm2",
                                 CHATML,
@@ -64,22 +75,35 @@ static const kv_chat smollm2 = {.name = "smollm2",
                                 .stops = {"<|im_end|>"},
                                 .has = {"<|im_start|>", "named SmolLM, trained by Hugging Face"},
                                 .has_not = {"enable_thinking"}};
-static const kv_chat qwen3 = {
-    .name = "qwen3",
-    CHATML,
-    .user_tail = CHATML_TAIL,
-    .stops = QWEN_STOPS,
-    .has = {"<|im_start|>", "<tool_call>"},
-    .has_not = {"You are Qwen", "Please reason step by step", "assistant\n<think>\n'", "named SmolLM"},
-    .has_token = "<think>"};
-static const kv_chat qwen3_nothink = {
-    .name = "qwen3-nothink", CHATML, .user_tail = CHATML_TAIL "<think>\n\n</think>\n\n", .stops = QWEN_STOPS};
+#define NO_OTHER_QWEN "You are Qwen", "Please reason step by step", "assistant\n<think>\n'", "named SmolLM"
+static const kv_chat qwen3 = {.name = "qwen3",
+                              CHATML,
+                              .user_tail = CHATML_TAIL,
+                              .stops = QWEN_STOPS,
+                              .has = {"<|im_start|>", "<tool_call>", "enable_thinking"},
+                              .has_not = {NO_OTHER_QWEN, "'<think>\n'"}, /* Qwen3.5 opens the block itself */
+                              .has_token = "<think>",
+                              .thinking = {"qwen3-nothink", "qwen3"}};
+static const kv_chat qwen3_nothink = {.name = "qwen3-nothink",
+                                      CHATML,
+                                      .user_tail = CHATML_TAIL "<think>\n\n</think>\n\n",
+                                      .stops = QWEN_STOPS,
+                                      .thinking = {"qwen3-nothink", "qwen3"}};
+static const kv_chat qwen3_instruct = {.name = "qwen3-instruct",
+                                       CHATML,
+                                       .user_tail = CHATML_TAIL,
+                                       .stops = QWEN_STOPS,
+                                       .has = {"<|im_start|>", "<tool_call>"},
+                                       .has_not = {NO_OTHER_QWEN, "enable_thinking"},
+                                       .has_token = "<think>",
+                                       .thinking = {"qwen3-instruct"}};
 static const kv_chat qwen3_thinking = {.name = "qwen3-thinking",
                                        CHATML,
                                        .user_tail = CHATML_TAIL "<think>\n",
                                        .stops = QWEN_STOPS,
                                        .has = {"<|im_start|>", "<tool_call>", "assistant\n<think>\n'"},
-                                       .has_not = {"You are Qwen"}};
+                                       .has_not = {"You are Qwen"},
+                                       .thinking = {NULL, "qwen3-thinking"}};
 static const kv_chat qwen25 = {.name = "qwen2.5",
                                CHATML,
                                .default_system = "You are Qwen, created by Alibaba Cloud. You are a helpful assistant.",
@@ -94,41 +118,62 @@ static const kv_chat qwen25_math = {.name = "qwen2.5-math",
                                     .stops = QWEN_STOPS,
                                     .has = {"<|im_start|>", "Please reason step by step, and put your final answer"}};
 static const kv_chat llama3 = {.name = "llama-3",
-                               LLAMA,
-                               .system_head = LLAMA_SYSTEM,
-                               .stops = {"<|eot_id|>", "<|end_of_text|>"},
+                               .head = LLAMA_BOS,
+                               LLAMA_3,
                                .has = {"<|start_header_id|>", "<|eot_id|>"},
-                               .has_not = {"Cutting Knowledge Date"}};
+                               .has_not = {"Cutting Knowledge Date"},
+                               .double_bos = "llama-3-double-bos"};
+static const kv_chat llama3_double = {.name = "llama-3-double-bos", .head = LLAMA_BOS LLAMA_BOS, LLAMA_3};
 static const kv_chat llama31 = {.name = "llama-3.1",
-                                LLAMA,
-                                .system_head = LLAMA_SYSTEM "Cutting Knowledge Date: December 2023\n"
-                                                            "Today Date: 26 Jul 2024\n\n",
-                                .default_system = "",
-                                .stops = {"<|eot_id|>", "<|eom_id|>", "<|end_of_text|>"},
-                                .has = {"<|start_header_id|>", "Cutting Knowledge Date"}};
+                                .head = LLAMA_BOS,
+                                LLAMA_31,
+                                .has = {"<|start_header_id|>", "Cutting Knowledge Date"},
+                                .double_bos = "llama-3.1-double-bos"};
+static const kv_chat llama31_double = {.name = "llama-3.1-double-bos", .head = LLAMA_BOS LLAMA_BOS, LLAMA_31};
 static const kv_chat r1 = {.name = "deepseek-r1",
+                           .head = R1_BOS,
                            R1,
                            .user_tail = R1_ASSISTANT "<think>\n",
-                           .has = {R1_USER, R1_ASSISTANT, R1_ASSISTANT "<think>"}};
+                           .has = {R1_USER, R1_ASSISTANT, R1_ASSISTANT "<think>"},
+                           .double_bos = "deepseek-r1-double-bos"};
+static const kv_chat r1_double = {
+    .name = "deepseek-r1-double-bos", .head = R1_BOS R1_BOS, R1, .user_tail = R1_ASSISTANT "<think>\n"};
 static const kv_chat r1_plain = {.name = "deepseek-r1-plain",
+                                 .head = R1_BOS,
                                  R1,
                                  .user_tail = R1_ASSISTANT,
                                  .has = {R1_USER, R1_ASSISTANT, "</think>"},
-                                 .has_not = {R1_ASSISTANT "<think>"}};
+                                 .has_not = {R1_ASSISTANT "<think>"},
+                                 .double_bos = "deepseek-r1-plain-double-bos"};
+static const kv_chat r1_plain_double = {
+    .name = "deepseek-r1-plain-double-bos", .head = R1_BOS R1_BOS, R1, .user_tail = R1_ASSISTANT};
 static const kv_chat phi3 = {.name = "phi-3",
+                             PHI3,
                              .system_head = "<|system|>\n",
                              .system_tail = "<|end|>\n",
-                             .user_head = "<|user|>\n",
-                             .user_tail = "<|end|>\n<|assistant|>\n",
                              .bos = BOS_BY_TOKENIZER,
                              .needed = {"<|user|>", "<|end|>", "<|assistant|>"},
-                             .stops = {"<|end|>", "<|endoftext|>", "<|assistant|>"},
-                             .has = {"<|user|>", "<|end|>", "<|assistant|>"}};
+                             .has = {"<|user|>", "<|end|>", "<|assistant|>"},
+                             .has_not = {"bos_token"}};
+static const kv_chat phi3_bos = {.name = "phi-3-bos",
+                                 .head = "<s>",
+                                 PHI3,
+                                 .bos = BOS_IN_TEMPLATE,
+                                 .needed = {"<|user|>", "<|end|>", "<|assistant|>", "<s>"},
+                                 .has = {"<|user|>", "<|end|>", "<|assistant|>", "bos_token"},
+                                 .double_bos = "phi-3-bos-double-bos"};
+static const kv_chat phi3_double = {.name = "phi-3-bos-double-bos",
+                                    .head = "<s><s>",
+                                    PHI3,
+                                    .bos = BOS_IN_TEMPLATE,
+                                    .needed = {"<|user|>", "<|end|>", "<|assistant|>", "<s>"}};
 static const kv_chat none = {.name = "none", .bos = BOS_BY_TOKENIZER};
 
-static const kv_chat *const families[] = {&smollm2, &qwen3,       &qwen3_nothink, &qwen3_thinking,
-                                          &qwen25,  &qwen25_math, &llama3,        &llama31,
-                                          &r1,      &r1_plain,    &phi3,          &none};
+static const kv_chat *const families[] = {
+    &smollm2,     &qwen3,    &qwen3_nothink,   &qwen3_instruct, &qwen3_thinking, &qwen25,
+    &qwen25_math, &llama3,   &llama3_double,   &llama31,        &llama31_double, &r1,
+    &r1_double,   &r1_plain, &r1_plain_double, &phi3,           &phi3_bos,       &phi3_double,
+    &none};
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
 const kv_chat *kv_chat_find(const char *name) {
@@ -144,6 +189,15 @@ const kv_chat *const *kv_chat_all(int *n) {
 
 const char *kv_chat_name(const kv_chat *c) {
     return c->name;
+}
+
+const kv_chat *kv_chat_with_thinking(const kv_chat *c, int on) {
+    const char *name = c->thinking[on != 0];
+    return name ? kv_chat_find(name) : NULL;
+}
+
+const kv_chat *kv_chat_with_double_bos(const kv_chat *c) {
+    return c->double_bos ? kv_chat_find(c->double_bos) : c;
 }
 
 /* Whether text starts with tell; a line end in tell may stand in the text as the two characters \n. */
@@ -180,24 +234,19 @@ static int is_family(const kv_chat *c, const char *jinja, size_t len, const kv_t
 }
 
 const kv_chat *kv_chat_detect(const char *jinja, size_t len, const kv_tokenizer *t) {
+    if (!jinja) return &none;
     for (size_t i = 0; i < N_FAMILIES; i++)
         if (is_family(families[i], jinja, len, t)) return families[i];
     return NULL;
 }
 
-/* Length of the white space that s starts with, one character; 0 when there is none.  The characters that Jinja's
- * trim removes: Unicode White_Space and U+001C to U+001F. */
+/* The characters that Jinja's trim removes: Unicode White_Space and U+001C to U+001F. */
 static size_t blank_at(const char *s, size_t n) {
-    const unsigned char *u = (const unsigned char *)s;
-    if (n && (u[0] == ' ' || (u[0] >= 0x09 && u[0] <= 0x0D) || (u[0] >= 0x1C && u[0] <= 0x1F))) return 1;
-    if (n >= 2 && u[0] == 0xC2 && (u[1] == 0x85 || u[1] == 0xA0)) return 2;
-    if (n < 3) return 0;
-    uint32_t cp = (uint32_t)(u[0] & 0x0F) << 12 | (uint32_t)(u[1] & 0x3F) << 6 | (u[2] & 0x3F);
-    if ((u[0] & 0xF0) != 0xE0 || (u[1] & 0xC0) != 0x80 || (u[2] & 0xC0) != 0x80) return 0;
-    return cp == 0x1680 || (cp >= 0x2000 && cp <= 0x200A) || cp == 0x2028 || cp == 0x2029 || cp == 0x202F ||
-                   cp == 0x205F || cp == 0x3000
-               ? 3
-               : 0;
+    return n && *s >= 0x1C && *s <= 0x1F ? 1 : kv_utf8_blank(s, n);
+}
+
+static size_t blank_before(const char *s, size_t n) {
+    return n && s[n - 1] >= 0x1C && s[n - 1] <= 0x1F ? 1 : kv_utf8_blank_before(s, n);
 }
 
 /* One message; *cut receives the bytes removed in front. */
@@ -206,10 +255,7 @@ static kv_text_part message(const kv_chat *c, const char *text, size_t *cut) {
     *cut = 0;
     if (c->trim) {
         while ((k = blank_at(text + *cut, n - *cut))) *cut += k;
-        do {
-            for (k = 3; k > 0 && (n < *cut + k || blank_at(text + n - k, k) != k);) k--;
-            n -= k;
-        } while (k);
+        while ((k = blank_before(text + *cut, n - *cut))) n -= k;
     }
     return (kv_text_part){text + *cut, n - *cut, 0};
 }

@@ -6,15 +6,24 @@
 
 typedef struct kv_chat kv_chat; /* one family; static storage */
 
-/* "smollm2", "qwen3" (also the Instruct-2507 models), "qwen3-nothink", "qwen3-thinking" (2507), "qwen2.5",
- * "qwen2.5-math", "llama-3", "llama-3.1" (also 3.2, 3.3), "deepseek-r1", "deepseek-r1-plain" (without the opening
- * <think>), "phi-3", "none"; NULL when unknown. */
+/* "smollm2", "qwen3", "qwen3-nothink", "qwen3-instruct" and "qwen3-thinking" (2507), "qwen2.5", "qwen2.5-math",
+ * "llama-3", "llama-3.1" (also 3.2, 3.3), "deepseek-r1", "deepseek-r1-plain" (without the opening <think>), "phi-3"
+ * (BOS as the tokenizer says), "phi-3-bos" (the older files), "none"; families that start with BOS have a
+ * "...-double-bos", too.  NULL when unknown. */
 const kv_chat *kv_chat_find(const char *name);
 const kv_chat *const *kv_chat_all(int *n);
 
-/* Recognises a family from the text of a Jinja template (GGUF tokenizer.chat_template) and the special tokens that
- * the tokenizer has; NULL when unknown. */
+/* Recognises a family from the text of a Jinja template (GGUF tokenizer.chat_template, chat_template.jinja or
+ * tokenizer_config.json) and the special tokens that the tokenizer has; NULL when unknown.  jinja NULL: the model has
+ * no template, which is "none". */
 const kv_chat *kv_chat_detect(const char *jinja, size_t len, const kv_tokenizer *t);
+
+/* The family with thinking on or off, which is c itself where it is so anyway; NULL when c cannot. */
+const kv_chat *kv_chat_with_thinking(const kv_chat *c, int on);
+
+/* The family with a second BOS, as harnesses get it that tokenise a rendered template with special tokens added; c
+ * itself when its text starts with none. */
+const kv_chat *kv_chat_with_double_bos(const kv_chat *c);
 
 const char *kv_chat_name(const kv_chat *c);
 /* sha256 (hex) of the rendered template with fixed marker texts: the identity stored with results. */

@@ -17,11 +17,14 @@ void kv_map_close(kv_map *m);
 /* Lower-case hex sha256, 64 characters and NUL; _bytes leaves an empty string if OpenSSL is out of memory. */
 int kv_sha256_file(const char *path, char hex[65], kv_error *err);
 void kv_sha256_bytes(const void *data, size_t n, char hex[65]);
+/* n bytes as 2 n lower-case digits and NUL. */
+void kv_hex(const unsigned char *bytes, size_t n, char *hex);
 
 /* Reads a whole file (or pipe) into a NUL-terminated malloc'd buffer, size without the NUL; the caller frees. */
 int kv_read_file(const char *path, char **out, size_t *size, kv_error *err);
 
-/* What a file or folder is called in tables: the last part of its path, without `.gguf`.  Cut to size. */
+/* What a file or folder is called in tables: the last part of its path, without `.gguf`; of a snapshot in the hub's
+ * cache (.../models--ORG--NAME/snapshots/COMMIT) NAME.  Cut to size. */
 void kv_file_title(const char *path, char *out, size_t size);
 
 #endif

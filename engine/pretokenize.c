@@ -11,6 +11,7 @@
  *
  * Sources: openai/gpt-2 encoder.py; the tokenizer.json of SmolLM2, Llama 3 and Qwen2; llama.cpp for the GGUF names. */
 #include "engine/pretokenize.h"
+#include "engine/utf8.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -42,6 +43,8 @@ static const split_pattern patterns[] = {
      "|[" S "]*[\\r\\n]+|[" S "]+(?![^" S "])|[" S "]+",
      "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| ?[^\\s\\p{L}\\p{N}]+[\\r\\n]*"
      "|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+"},
+    {{"metaspace"}, " ?[^ ]*", NULL}, /* text has blanks for U+2581; each starts a piece */
+    {{"none"}, "(?s).+", NULL},
 };
 enum { N_PATTERNS = sizeof patterns / sizeof *patterns };
 
@@ -106,32 +109,6 @@ void kv_pretok_close(kv_pretok *p) {
     free(p);
 }
 
-/* Length of the well-formed UTF-8 character at s (Unicode table 3-7), 0 when there is none. */
-static size_t char_length(const unsigned char *s, size_t n) {
-    unsigned char c = s[0], lo = 0x80, hi = 0xBF;
-    if (c < 0x80) return 1;
-    size_t len = c >= 0xF0 ? 4 : c >= 0xE0 ? 3 : 2;
-    if (c < 0xC2 || c > 0xF4 || n < len) return 0;
-    if (c == 0xE0) lo = 0xA0;
-    if (c == 0xED) hi = 0x9F;
-    if (c == 0xF0) lo = 0x90;
-    if (c == 0xF4) hi = 0x8F;
-    if (s[1] < lo || s[1] > hi) return 0;
-    for (size_t i = 2; i < len; i++)
-        if (s[i] < 0x80 || s[i] > 0xBF) return 0;
-    return len;
-}
-
-static size_t valid_prefix(const char *text, size_t n) {
-    size_t i = 0;
-    while (i < n) {
-        size_t len = char_length((const unsigned char *)text + i, n - i);
-        if (len == 0) break;
-        i += len;
-    }
-    return i;
-}
-
 static int split_valid(const kv_pretok *p, pcre2_match_data *md, const char *text, size_t n, kv_piece_fn fn, void *ctx,
                        kv_error *err) {
     for (size_t i = 0; i < n;) {
@@ -154,7 +131,7 @@ int kv_pretok_split(const kv_pretok *p, const char *text, size_t n, kv_piece_fn 
     if (!md) return kv_fail(err, KV_ENOMEM, "out of memory splitting %zu bytes of text", n);
     int rc = KV_OK;
     for (size_t i = 0; rc == KV_OK && i < n;) {
-        size_t len = valid_prefix(text + i, n - i);
+        size_t len = kv_utf8_valid(text + i, n - i);
         if (len)
             rc = split_valid(p, md, text + i, len, fn, ctx, err);
         else

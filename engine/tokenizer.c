@@ -1,135 +1,29 @@
-/* tokenizer.c - byte-level BPE: vocabulary, special tokens, text to ids and back.
+/* tokenizer.c - BPE tokenizers: text to ids and back.
  *
- * Text passes three stages.  Special tokens are cut out first, in trusted parts only, so that an essay containing
- * "<|im_end|>" stays an essay.  What lies between two of them, across part borders, is joined and split by the
- * family's pattern (pretokenize.c), and every piece is merged (bpe.c).
+ * Text passes four stages.  Special tokens are cut out first, in trusted parts only, so that an essay containing
+ * "<|im_end|>" stays an essay.  What lies between two of them, across part borders, is joined, normalised
+ * (normalize.c) and split by the family's pattern (pretokenize.c), and every piece is merged (bpe.c).
  *
- * Vocabulary files write each byte as a printable character (GPT-2's alphabet: the printable Latin-1 bytes stand for
- * themselves, the other 68 are U+0100, U+0101, ...).  Tokens are decoded once, at open, and only bytes are kept. */
+ * Source: the crate `tokenizers`, whose ids these are; added_vocabulary.rs for what special tokens swallow. */
 #include "engine/tokenizer.h"
 #include "engine/bpe.h"
+#include "engine/normalize.h"
 #include "engine/pretokenize.h"
+#include "engine/utf8.h"
+#include "engine/vocab.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { TOKEN_RAW = 3 }; /* an ordinary token that is not written in the alphabet: has text, is never produced */
-
 struct kv_tokenizer {
-    size_t n;
-    char *bytes;    /* all tokens, one after another */
-    size_t *offset; /* n + 1 */
-    uint8_t *kind;  /* n, KV_TOKEN_* or TOKEN_RAW */
-    int32_t *slots; /* open addressing from bytes to id, -1 empty; 1 << bits entries */
-    int bits;
-    int32_t *special; /* ids of special tokens, longest first */
-    size_t n_special;
-    uint8_t special_first[256]; /* whether a special token starts with this byte */
+    kv_token_table tokens;
     kv_bpe bpe;
     kv_pretok *pre;
-    int ignore_merges, add_bos;
-    int64_t bos, eos;
+    kv_normal normal;
+    kv_spelling spelling;
+    int ignore_merges, byte_fallback, fuse_unk, strip_first, add_bos;
+    int64_t unk, bos, eos;
 };
-
-/* Byte that a code point of the alphabet stands for, -1 for other code points. */
-static int alphabet_byte(uint32_t cp) {
-    if ((cp >= 0x21 && cp <= 0x7E) || (cp >= 0xA1 && cp <= 0xAC) || (cp >= 0xAE && cp <= 0xFF)) return (int)cp;
-    if (cp < 0x100 || cp > 0x143) return -1;
-    uint32_t k = cp - 0x100;
-    if (k <= 0x20) return (int)k;
-    if (k <= 0x20 + 0x22) return (int)(k - 0x21 + 0x7F);
-    return 0xAD;
-}
-
-/* Decodes a token into dst (room for len bytes); returns the length, or -1 when it is not written in the alphabet. */
-static long decode_alphabet(const char *s, size_t len, char *dst) {
-    long n = 0;
-    for (size_t i = 0; i < len;) {
-        unsigned char c = (unsigned char)s[i++];
-        uint32_t cp = c;
-        if (c >= 0x80) {
-            if (c < 0xC2 || c > 0xC5 || i == len) return -1; /* the alphabet ends at U+0143 = C5 83 */
-            cp = (uint32_t)(c & 0x1F) << 6 | ((unsigned char)s[i++] & 0x3F);
-        }
-        int b = alphabet_byte(cp);
-        if (b < 0) return -1;
-        dst[n++] = (char)b;
-    }
-    return n;
-}
-
-static const char *token_at(const kv_tokenizer *t, size_t id, size_t *len) {
-    *len = t->offset[id + 1] - t->offset[id];
-    return t->bytes + t->offset[id];
-}
-
-static int32_t *find_slot(const kv_tokenizer *t, const char *s, size_t len) {
-    uint64_t h = UINT64_C(0xCBF29CE484222325); /* FNV-1a */
-    for (size_t i = 0; i < len; i++) h = (h ^ (unsigned char)s[i]) * UINT64_C(0x100000001B3);
-    size_t mask = ((size_t)1 << t->bits) - 1;
-    for (size_t i = (size_t)(h ^ h >> 32) & mask;; i = (i + 1) & mask) {
-        size_t have;
-        if (t->slots[i] < 0) return &t->slots[i];
-        const char *b = token_at(t, (size_t)t->slots[i], &have);
-        if (have == len && memcmp(b, s, len) == 0) return &t->slots[i];
-    }
-}
-
-static int copy_tokens(kv_tokenizer *t, const kv_vocab *v, kv_error *err) {
-    size_t total = 0, len;
-    for (size_t i = 0; i < v->n_tokens; i++)
-        if (v->token(v->ctx, i, &len)) total += len;
-    t->n = v->n_tokens;
-    t->bytes = malloc(total + 1);
-    t->offset = calloc(t->n + 1, sizeof *t->offset);
-    t->kind = calloc(t->n + 1, 1);
-    t->special = malloc((t->n + 1) * sizeof *t->special);
-    for (t->bits = 4; ((size_t)1 << t->bits) < 2 * t->n;) t->bits++;
-    t->slots = malloc(sizeof *t->slots << t->bits);
-    if (!t->bytes || !t->offset || !t->kind || !t->special || !t->slots)
-        return kv_fail(err, KV_ENOMEM, "out of memory for a vocabulary of %zu tokens", t->n);
-    memset(t->slots, 0xFF, sizeof *t->slots << t->bits);
-    for (size_t i = 0; i < t->n; i++) {
-        const char *s = v->token(v->ctx, i, &len);
-        char *dst = t->bytes + t->offset[i];
-        int kind = v->is_special(v->ctx, i);
-        long n = 0;
-        if (s && kind == KV_TOKEN_NORMAL && (n = decode_alphabet(s, len, dst)) < 0) kind = TOKEN_RAW;
-        if (s && kind != KV_TOKEN_NORMAL) {
-            memcpy(dst, s, len);
-            n = (long)len;
-        }
-        if (kind != KV_TOKEN_NORMAL && kind != TOKEN_RAW && n > 0) {
-            t->special[t->n_special++] = (int32_t)i;
-            t->special_first[(unsigned char)dst[0]] = 1;
-        }
-        t->kind[i] = (uint8_t)kind;
-        t->offset[i + 1] = t->offset[i] + (size_t)n;
-    }
-    return KV_OK;
-}
-
-/* Ordinary tokens come first: a special one is found by its bytes only when nothing else has them. */
-static void index_tokens(kv_tokenizer *t) {
-    for (int special = 0; special <= 1; special++)
-        for (size_t i = 0; i < t->n; i++) {
-            size_t len;
-            const char *s = token_at(t, i, &len);
-            if (len == 0 || (t->kind[i] != KV_TOKEN_NORMAL) != special) continue;
-            int32_t *slot = find_slot(t, s, len);
-            if (*slot < 0) *slot = (int32_t)i;
-            if (len == 1 && !special && t->bpe.byte_id[(unsigned char)*s] < 0)
-                t->bpe.byte_id[(unsigned char)*s] = (int32_t)i;
-        }
-}
-
-static int longer_first(const void *a, const void *b, void *ctx) {
-    int32_t i = *(const int32_t *)a, k = *(const int32_t *)b;
-    size_t len_i, len_k;
-    token_at(ctx, (size_t)i, &len_i);
-    token_at(ctx, (size_t)k, &len_k);
-    return len_i != len_k ? (len_i < len_k) - (len_i > len_k) : (i > k) - (i < k);
-}
 
 static int copy_merges(kv_tokenizer *t, const kv_vocab *v, kv_error *err) {
     char *buf = NULL;
@@ -147,11 +41,11 @@ static int copy_merges(kv_tokenizer *t, const kv_vocab *v, kv_error *err) {
             if (!buf) return kv_fail(err, KV_ENOMEM, "out of memory for BPE merges");
         }
         size_t left_len = (size_t)(blank - s);
-        long a = decode_alphabet(s, left_len, buf);
-        long b = a < 0 ? -1 : decode_alphabet(blank + 1, len - left_len - 1, buf + a);
-        int32_t left = a <= 0 || b <= 0 ? -1 : *find_slot(t, buf, (size_t)a);
-        int32_t right = left < 0 ? -1 : *find_slot(t, buf + a, (size_t)b);
-        int32_t both = right < 0 ? -1 : *find_slot(t, buf, (size_t)(a + b));
+        long a = kv_token_decode(v->spelling, s, left_len, buf);
+        long b = a < 0 ? -1 : kv_token_decode(v->spelling, blank + 1, len - left_len - 1, buf + a);
+        int32_t left = a <= 0 || b <= 0 ? -1 : kv_token_find(&t->tokens, buf, (size_t)a);
+        int32_t right = left < 0 ? -1 : kv_token_find(&t->tokens, buf + a, (size_t)b);
+        int32_t both = right < 0 ? -1 : kv_token_find(&t->tokens, buf, (size_t)(a + b));
         if (both < 0) {
             free(buf);
             return kv_fail(err, KV_EFORMAT,
@@ -165,6 +59,11 @@ static int copy_merges(kv_tokenizer *t, const kv_vocab *v, kv_error *err) {
     return KV_OK;
 }
 
+static int check_id(const char *what, int64_t id, size_t n, kv_error *err) {
+    if (id >= -1 && id < (int64_t)n) return KV_OK;
+    return kv_fail(err, KV_EFORMAT, "%s id %lld is outside the vocabulary of %zu tokens", what, (long long)id, n);
+}
+
 int kv_tokenizer_open(const kv_vocab *v, kv_tokenizer **out, kv_error *err) {
     *out = NULL;
     if (v->n_tokens == 0 || v->n_tokens > (1u << 28) || v->n_merges > (1u << 28))
@@ -172,21 +71,23 @@ int kv_tokenizer_open(const kv_vocab *v, kv_tokenizer **out, kv_error *err) {
                        v->n_merges);
     kv_tokenizer *t = calloc(1, sizeof *t);
     if (!t) return kv_fail(err, KV_ENOMEM, "out of memory opening a tokenizer");
+    t->normal = v->normal;
+    t->spelling = v->spelling;
     t->ignore_merges = v->ignore_merges;
+    t->byte_fallback = v->byte_fallback;
+    t->unk = v->unk;
+    t->fuse_unk = v->fuse_unk;
+    t->strip_first = v->strip_first;
     t->add_bos = v->add_bos;
     t->bos = v->bos;
     t->eos = v->eos;
     int rc = kv_pretok_open(v->pre, &t->pre, err);
     if (rc == KV_OK) rc = kv_bpe_open(&t->bpe, v->n_merges, err);
-    if (rc == KV_OK) rc = copy_tokens(t, v, err);
-    if (rc == KV_OK) {
-        index_tokens(t);
-        qsort_r(t->special, t->n_special, sizeof *t->special, longer_first, t);
-        rc = copy_merges(t, v, err);
-    }
-    if (rc == KV_OK && (t->bos < -1 || t->bos >= (int64_t)t->n || t->eos < -1 || t->eos >= (int64_t)t->n))
-        rc = kv_fail(err, KV_EFORMAT, "bos id %lld or eos id %lld is outside the vocabulary of %zu tokens",
-                     (long long)t->bos, (long long)t->eos, t->n);
+    if (rc == KV_OK) rc = kv_token_table_open(&t->tokens, v, err);
+    if (rc == KV_OK) rc = copy_merges(t, v, err);
+    if (rc == KV_OK) rc = check_id("bos", t->bos, t->tokens.n, err);
+    if (rc == KV_OK) rc = check_id("eos", t->eos, t->tokens.n, err);
+    if (rc == KV_OK) rc = check_id("unk", t->unk, t->tokens.n, err);
     if (rc) {
         kv_tokenizer_close(t);
         return rc;
@@ -199,16 +100,12 @@ void kv_tokenizer_close(kv_tokenizer *t) {
     if (!t) return;
     kv_pretok_close(t->pre);
     kv_bpe_close(&t->bpe);
-    free(t->bytes);
-    free(t->offset);
-    free(t->kind);
-    free(t->slots);
-    free(t->special);
+    kv_token_table_close(&t->tokens);
     free(t);
 }
 
 size_t kv_tokenizer_n_tokens(const kv_tokenizer *t) {
-    return t->n;
+    return t->tokens.n;
 }
 
 int64_t kv_tokenizer_bos(const kv_tokenizer *t) {
@@ -223,22 +120,17 @@ int kv_tokenizer_add_bos(const kv_tokenizer *t) {
     return t->add_bos;
 }
 
-/* The longest special token that s[0..n) starts with, -1 when there is none. */
-static int32_t match_special(const kv_tokenizer *t, const char *s, size_t n) {
-    if (!t->special_first[(unsigned char)s[0]]) return -1;
-    for (size_t i = 0; i < t->n_special; i++) {
-        size_t len;
-        const char *b = token_at(t, (size_t)t->special[i], &len);
-        if (len <= n && memcmp(b, s, len) == 0) return t->special[i];
-    }
-    return -1;
+void kv_tokenizer_set_ends(kv_tokenizer *t, int64_t bos, int64_t eos, int add_bos) {
+    t->bos = bos;
+    t->eos = eos;
+    t->add_bos = add_bos;
 }
 
 int64_t kv_tokenizer_special(const kv_tokenizer *t, const char *text) {
     size_t len, n = strlen(text);
-    int32_t id = n ? match_special(t, text, n) : -1;
+    int32_t id = n ? kv_token_match_special(&t->tokens, text, n) : -1;
     if (id < 0) return -1;
-    token_at(t, (size_t)id, &len);
+    kv_token_at(&t->tokens, (size_t)id, &len);
     return len == n ? id : -1;
 }
 
@@ -253,8 +145,13 @@ typedef struct encoder {
     kv_ids *out;
     char *plain;
     size_t n_plain;
-    size_t run_at; /* offset of plain[0] in the concatenated parts */
+    size_t pos;    /* in the concatenated parts: behind what was read */
+    size_t run_at; /* of plain[0] */
+    int swallow;   /* the last special token takes the blanks that follow */
     size_t at, n_before;
+    const char *run; /* what is split: plain, or normal.s */
+    size_t cut;      /* ids that start before this byte of run start before `at` */
+    kv_bytes normal;
     kv_bpe_work work;
 } encoder;
 
@@ -274,48 +171,111 @@ static int append(encoder *e, const int32_t *ids, size_t n, kv_error *err) {
     return KV_OK;
 }
 
+/* Fills e->work with the characters of a piece; those without a token become bytes, unk or nothing. */
+static void push_characters(encoder *e, const char *piece, size_t len) {
+    const kv_tokenizer *t = e->t;
+    size_t unk_end = len + 1;
+    for (size_t i = 0, n; i < len; i += n) {
+        n = kv_utf8_char(piece + i, len - i);
+        int32_t id = n ? kv_token_find_plain(&t->tokens, piece + i, n) : -1;
+        if (n == 0) n = 1;
+        if (id >= 0) {
+            kv_bpe_push(&e->work, id, i);
+        } else if (t->byte_fallback) {
+            for (size_t k = 0; k < n; k++) kv_bpe_push(&e->work, t->tokens.byte_id[(unsigned char)piece[i + k]], i + k);
+        } else if (t->unk >= 0) {
+            if (!t->fuse_unk || unk_end != i) kv_bpe_push(&e->work, (int32_t)t->unk, i);
+            unk_end = i + n;
+        }
+    }
+}
+
 static int encode_piece(void *ctx, const char *piece, size_t len, kv_error *err) {
     encoder *e = ctx;
-    size_t start = e->run_at + (size_t)(piece - e->plain);
-    if (e->t->ignore_merges) {
-        int32_t id = *find_slot(e->t, piece, len);
-        if (id >= 0 && e->t->kind[id] == KV_TOKEN_NORMAL) {
-            e->n_before += start < e->at;
+    const kv_tokenizer *t = e->t;
+    size_t start = (size_t)(piece - e->run);
+    if (t->ignore_merges) {
+        int32_t id = kv_token_find_plain(&t->tokens, piece, len);
+        if (id >= 0) {
+            e->n_before += start < e->cut;
             return append(e, &id, 1, err);
         }
     }
-    int rc = kv_bpe_encode(&e->t->bpe, &e->work, piece, len, err);
+    int rc = kv_bpe_begin(&e->work, len, err);
     if (rc) return rc;
-    for (size_t i = 0; i < e->work.n && start + e->work.starts[i] < e->at; i++) e->n_before++;
+    if (t->spelling == KV_SPELL_CHARS) {
+        push_characters(e, piece, len);
+    } else {
+        for (size_t i = 0; i < len; i++) {
+            int32_t id = t->tokens.byte_id[(unsigned char)piece[i]];
+            if (id >= 0) kv_bpe_push(&e->work, id, i);
+        }
+    }
+    kv_bpe_merge(&t->bpe, &e->work);
+    for (size_t i = 0; i < e->work.n && start + e->work.starts[i] < e->cut; i++) e->n_before++;
     return append(e, e->work.ids, e->work.n, err);
 }
 
 static int flush(encoder *e, kv_error *err) {
-    int rc = kv_pretok_split(e->t->pre, e->plain, e->n_plain, encode_piece, e, err);
-    e->run_at += e->n_plain;
+    const kv_normal *how = &e->t->normal;
+    size_t n = e->n_plain;
+    int first = e->run_at == 0, rc = KV_OK;
     e->n_plain = 0;
+    e->run = e->plain;
+    e->cut = e->at > e->run_at ? e->at - e->run_at : 0;
+    if (!kv_normal_already(how, e->plain, n, first)) {
+        if (e->cut >= n)
+            e->cut = SIZE_MAX;
+        else if (e->cut) {
+            rc = kv_normalize(how, e->plain, e->cut, first, &e->normal, err);
+            e->cut = e->normal.n;
+        }
+        if (rc == KV_OK) rc = kv_normalize(how, e->plain, n, first, &e->normal, err);
+        e->run = e->normal.s;
+        n = e->normal.n;
+    }
+    return rc ? rc : kv_pretok_split(e->t->pre, e->run, n, encode_piece, e, err);
+}
+
+static void add_plain(encoder *e, const char *s, size_t n) {
+    if (e->n_plain == 0) e->run_at = e->pos;
+    if (n) memcpy(e->plain + e->n_plain, s, n);
+    e->n_plain += n;
+    e->pos += n;
+}
+
+static int add_special(encoder *e, int32_t id, kv_error *err) {
+    int kind = e->t->tokens.kind[id];
+    size_t len, k;
+    kv_token_at(&e->t->tokens, (size_t)id, &len);
+    if (kind & KV_TOKEN_LSTRIP)
+        while ((k = kv_utf8_blank_before(e->plain, e->n_plain))) e->n_plain -= k;
+    int rc = flush(e, err);
+    if (rc == KV_OK) rc = append(e, &id, 1, err);
+    e->n_before += e->pos < e->at;
+    e->pos += len;
+    e->swallow = (kind & KV_TOKEN_RSTRIP) != 0;
     return rc;
 }
 
 static int encode_part(encoder *e, const kv_text_part *part, kv_error *err) {
-    if (!part->trusted && part->len) {
-        memcpy(e->plain + e->n_plain, part->text, part->len);
-        e->n_plain += part->len;
-        return KV_OK;
-    }
-    for (size_t i = 0, len; i < part->len; i += len) {
-        int32_t id = match_special(e->t, part->text + i, part->len - i);
-        if (id < 0) {
-            e->plain[e->n_plain++] = part->text[i];
-            len = 1;
-            continue;
+    size_t i = 0, len;
+    while (i < part->len) {
+        int32_t id = part->trusted ? kv_token_match_special(&e->t->tokens, part->text + i, part->len - i) : -1;
+        if (id >= 0) {
+            int rc = add_special(e, id, err);
+            if (rc) return rc;
+            kv_token_at(&e->t->tokens, (size_t)id, &len);
+            i += len;
+        } else if (e->swallow && (len = kv_utf8_blank(part->text + i, part->len - i))) {
+            e->pos += len;
+            i += len;
+        } else {
+            e->swallow = 0;
+            len = part->trusted ? 1 : part->len - i;
+            add_plain(e, part->text + i, len);
+            i += len;
         }
-        int rc = flush(e, err);
-        if (rc == KV_OK) rc = append(e, &id, 1, err);
-        if (rc) return rc;
-        token_at(e->t, (size_t)id, &len);
-        e->n_before += e->run_at < e->at;
-        e->run_at += len;
     }
     return KV_OK;
 }
@@ -325,8 +285,8 @@ int kv_tokenize_at(const kv_tokenizer *t, const kv_text_part *parts, size_t n_pa
     size_t total = 0, n_was = out->n;
     *n_before = 0;
     for (size_t i = 0; i < n_parts; i++) {
-        if (parts[i].len > INT32_MAX - total)
-            return kv_fail(err, KV_ELIMIT, "text of more than 2 GiB cannot be tokenized at once");
+        if (parts[i].len > INT32_MAX / 4 - total)
+            return kv_fail(err, KV_ELIMIT, "text of more than 512 MiB cannot be tokenized at once");
         total += parts[i].len;
     }
     encoder e = {.t = t, .out = out, .at = at, .plain = malloc(total + 1)};
@@ -338,6 +298,7 @@ int kv_tokenize_at(const kv_tokenizer *t, const kv_text_part *parts, size_t n_pa
     else
         out->n = n_was;
     kv_bpe_work_free(&e.work);
+    free(e.normal.s);
     free(e.plain);
     return rc;
 }
@@ -348,30 +309,34 @@ int kv_tokenize(const kv_tokenizer *t, const kv_text_part *parts, size_t n_parts
 }
 
 const char *kv_token_bytes(const kv_tokenizer *t, int32_t id, size_t *len) {
-    if (id < 0 || (size_t)id >= t->n) {
+    if (id < 0 || (size_t)id >= t->tokens.n) {
         *len = 0;
         return "";
     }
-    return token_at(t, (size_t)id, len);
+    return kv_token_at(&t->tokens, (size_t)id, len);
 }
 
-/* Bytes of one id as kv_detokenize shows it. */
-static const char *shown_bytes(const kv_tokenizer *t, int32_t id, int skip_special, size_t *len) {
+const char *kv_token_shown(const kv_tokenizer *t, int32_t id, int skip_special, int *first, size_t *len) {
     const char *b = kv_token_bytes(t, id, len);
-    if (*len && skip_special && t->kind[id] == KV_TOKEN_CONTROL) *len = 0;
-    return b;
+    if (*len && skip_special && (t->tokens.kind[id] & TOKEN_KIND) == KV_TOKEN_CONTROL) *len = 0;
+    if (!*len) return b;
+    int strip = *first && t->strip_first && *b == ' ';
+    *first = 0;
+    *len -= (size_t)strip;
+    return b + strip;
 }
 
 char *kv_detokenize(const kv_tokenizer *t, const int32_t *ids, size_t n, int skip_special) {
     size_t total = 0, len;
+    int first = 1;
     for (size_t i = 0; i < n; i++) {
-        shown_bytes(t, ids[i], skip_special, &len);
+        kv_token_bytes(t, ids[i], &len);
         total += len;
     }
     char *out = malloc(total + 1), *p = out;
     if (!out) return NULL;
     for (size_t i = 0; i < n; i++) {
-        const char *b = shown_bytes(t, ids[i], skip_special, &len);
+        const char *b = kv_token_shown(t, ids[i], skip_special, &first, &len);
         memcpy(p, b, len);
         p += len;
     }

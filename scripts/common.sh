@@ -17,6 +17,7 @@ libpcre2-dev:@libpcre2-8
 libsqlite3-dev:@sqlite3
 libssl-dev:@libcrypto
 libzip-dev:@libzip
+libutf8proc-dev:@libutf8proc
 libcmocka-dev:@cmocka
 uthash-dev:/usr/include/uthash.h
 gnuplot-nox:gnuplot

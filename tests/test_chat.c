@@ -1,6 +1,6 @@
 /* test_chat.c - rendered prompts against Hugging Face ids, detection from Jinja texts, the context split, stop ids.
  *
- * Golden file: scripts/golden_tokenizer.py. */
+ * Golden files: scripts/golden_tokenizer.py, and scripts/golden_chat.py for whole published templates. */
 #include "engine/chat.h"
 #include "tests/support/token_golden.h"
 
@@ -24,9 +24,8 @@ static kv_ids render(const char *family, const kv_tokenizer *t, const char *syst
     return ids;
 }
 
-static void renders_like_hugging_face(void **state) {
-    (void)state;
-    cJSON *golden = tg_load("chat-cases.json");
+static int check_cases(const char *file) {
+    cJSON *golden = tg_load(file);
     const cJSON *c;
     int n = 0;
     cJSON_ArrayForEach(c, cJSON_GetObjectItem(golden, "cases")) {
@@ -41,8 +40,18 @@ static void renders_like_hugging_face(void **state) {
         kv_tokenizer_close(t);
         n++;
     }
-    assert_true(n >= 90);
     cJSON_Delete(golden);
+    return n;
+}
+
+static void renders_like_hugging_face(void **state) {
+    (void)state;
+    assert_true(check_cases("chat-cases.json") >= 90);
+}
+
+static void renders_like_the_published_templates(void **state) {
+    (void)state;
+    assert_true(check_cases("chat-templates.json") >= 120);
 }
 
 /* The telling lines of the published templates; the rest of them does not matter here. */
@@ -60,7 +69,13 @@ static const struct {
      "{{- '<|im_start|>assistant\\n' }} {%- if enable_thinking is defined and enable_thinking is false %}"
      "{{- '<think>\\n\\n</think>\\n\\n' }}",
      "qwen3"},
-    {"bpe-qwen2", "<tool_call> {%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}", "qwen3"},
+    {"bpe-qwen2", "<tool_call> {%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}",
+     "qwen3-instruct"},
+    {"bpe-qwen2", /* Qwen3.5 */
+     "<tool_call> {{- '<|im_start|>assistant\\n' }}{%- if enable_thinking is false %}{{- '<think>\\n\\n</think>\\n\\n' "
+     "}}"
+     "{%- else %}{{- '<think>\\n' }}",
+     NULL},
     {"bpe-qwen2", "<tool_call> {{- '<|im_start|>assistant\\n<think>\\n' }}", "qwen3-thinking"},
     {"bpe-qwen2", "<tool_call> {{- '<|im_start|>assistant\n<think>\n' }}", "qwen3-thinking"},
     {"bpe-qwen2",
@@ -87,6 +102,8 @@ static const struct {
      "{{'<" BAR "User" BAR ">' + message['content']}} content.split('</think>') {{'<" BAR "Assistant" BAR ">'}}",
      "deepseek-r1-plain"},
     {"bpe-gpt-2", "'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + '<|assistant|>' + '\n'", "phi-3"},
+    {"family-phi-3",
+     "{{ bos_token }}'<|user|>' + '\n' + message['content'] + '<|end|>' + '\n' + '<|assistant|>' + '\n'", "phi-3-bos"},
     {"bpe-gpt-2", "{{ '<|user|>' + '<|assistant|>' }}", NULL},
     {"bpe-qwen2", "'<|user|>' '<|end|>' '<|assistant|>'", NULL}, /* the vocabulary has none of them */
     {"bpe-qwen2", "", NULL},
@@ -228,6 +245,56 @@ static void adds_bos_once(void **state) {
     kv_tokenizer_close(qwen);
 }
 
+static void doubles_bos_where_there_is_one(void **state) {
+    (void)state;
+    static const char *const families[][2] = {{"llama-3", "bpe-llama-bpe"},
+                                              {"llama-3.1", "bpe-llama-bpe"},
+                                              {"deepseek-r1", "family-r1-qwen"},
+                                              {"deepseek-r1-plain", "family-r1-llama"},
+                                              {"phi-3-bos", "family-phi-3"}};
+    for (size_t k = 0; k < sizeof families / sizeof *families; k++) {
+        kv_tokenizer *t = tg_tokenizer(families[k][1]);
+        const kv_chat *c = kv_chat_find(families[k][0]), *twice = kv_chat_with_double_bos(c);
+        size_t n, n_twice;
+        assert_ptr_not_equal(c, twice);
+        assert_ptr_equal(kv_chat_with_double_bos(twice), twice);
+        kv_ids one = render(families[k][0], t, NULL, "Hi there", 3, &n),
+               two = render(kv_chat_name(twice), t, NULL, "Hi there", 3, &n_twice);
+        assert_int_equal(two.n, one.n + 1);
+        assert_int_equal(n_twice, n + 1);
+        assert_int_equal(two.ids[0], kv_tokenizer_bos(t));
+        assert_memory_equal(two.ids + 1, one.ids, one.n * sizeof *one.ids);
+        kv_ids_free(&one);
+        kv_ids_free(&two);
+        kv_tokenizer_close(t);
+    }
+    assert_ptr_equal(kv_chat_with_double_bos(kv_chat_find("qwen3")), kv_chat_find("qwen3"));
+    assert_ptr_equal(kv_chat_with_double_bos(kv_chat_find("none")), kv_chat_find("none"));
+}
+
+static void switches_thinking_where_there_is_a_switch(void **state) {
+    (void)state;
+    static const char *const cases[][3] = {{"qwen3", "qwen3-nothink", "qwen3"},
+                                           {"qwen3-nothink", "qwen3-nothink", "qwen3"},
+                                           {"qwen3-instruct", "qwen3-instruct", NULL},
+                                           {"qwen3-thinking", NULL, "qwen3-thinking"},
+                                           {"deepseek-r1", NULL, NULL},
+                                           {"none", NULL, NULL}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int on = 0; on < 2; on++) {
+            const char *want = cases[i][1 + on];
+            const kv_chat *c = kv_chat_with_thinking(kv_chat_find(cases[i][0]), on);
+            assert_ptr_equal(c, want ? kv_chat_find(want) : NULL);
+        }
+}
+
+static void takes_no_template_for_none(void **state) {
+    (void)state;
+    kv_tokenizer *t = tg_tokenizer("bpe-qwen2");
+    assert_ptr_equal(kv_chat_detect(NULL, 0, t), kv_chat_find("none"));
+    kv_tokenizer_close(t);
+}
+
 static void refuses_a_tokenizer_that_lacks_the_special_tokens(void **state) {
     (void)state;
     kv_tokenizer *t = tg_tokenizer("bpe-llama-bpe");
@@ -270,18 +337,23 @@ static void gives_every_family_a_name_and_a_hash_of_its_own(void **state) {
         kv_chat_hash(all[i], hash[i]);
         kv_chat_hash(all[i], again);
         assert_string_equal(hash[i], again);
-        for (int k = 0; k < i; k++) assert_string_not_equal(hash[i], hash[k]);
+        int same_text = strcmp(kv_chat_name(all[i]), "qwen3-instruct") == 0; /* as qwen3, without the switch */
+        for (int k = 0; k < i && !same_text; k++) assert_string_not_equal(hash[i], hash[k]);
     }
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(renders_like_hugging_face),
+        cmocka_unit_test(renders_like_the_published_templates),
         cmocka_unit_test(tells_families_by_their_jinja_text),
         cmocka_unit_test(keeps_special_tokens_in_messages_as_text),
         cmocka_unit_test(counts_context_ids_without_changing_them),
         cmocka_unit_test(trims_llama_messages_and_shifts_the_question),
         cmocka_unit_test(adds_bos_once),
+        cmocka_unit_test(doubles_bos_where_there_is_one),
+        cmocka_unit_test(switches_thinking_where_there_is_a_switch),
+        cmocka_unit_test(takes_no_template_for_none),
         cmocka_unit_test(refuses_a_tokenizer_that_lacks_the_special_tokens),
         cmocka_unit_test(finds_stop_ids),
         cmocka_unit_test(gives_every_family_a_name_and_a_hash_of_its_own),

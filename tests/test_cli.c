@@ -109,7 +109,9 @@ static void refuses_what_it_does_not_know(void **state) {
     cli_expect(RUN "--task cuontdown_0.5k", 2, "did you mean 'countdown_0.5k'");
     cli_expect(RUN "--task needle:wrods=5", 2, "wrods");
     cli_expect("run --model " TINY " --prompt-variant shrot", 2, "shrot");
-    cli_expect(RUN "--chat smollm2", 2, "generate");
+    cli_expect(RUN "--chat klingon", 2, "klingon");
+    cli_expect(RUN "--chat smollm2 --thinking off", 2, "--thinking off: the chat template smollm2 has no such switch");
+    cli_expect(RUN "--thinking maybe", 2, "maybe");
 }
 
 static void refuses_values_that_make_no_sense(void **state) {

@@ -74,8 +74,8 @@ static void refuses_what_it_would_get_wrong(void **state) {
         {"{" MODEL ",\"pre_tokenizer\":{\"type\":\"Metaspace\"}}", KV_EUNSUPPORTED, "Metaspace"},
         {"{" PRE "," MODEL ",\"added_tokens\":[{\"id\":0,\"content\":\"x\"}]}", KV_EFORMAT, "\"x\""},
         {"{" PRE "," MODEL ",\"added_tokens\":[{\"id\":3,\"content\":\"\"}]}", KV_EFORMAT, "added token"},
-        {"{" PRE "," MODEL ",\"added_tokens\":[{\"id\":3,\"content\":\"m\",\"lstrip\":true}]}", KV_EUNSUPPORTED,
-         "lstrip"},
+        {"{" PRE "," MODEL ",\"added_tokens\":[{\"id\":3,\"content\":\"m\",\"single_word\":true}]}", KV_EUNSUPPORTED,
+         "single_word"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kv_tokenizer *t;

@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     for (size_t i = 0; i < ids.n; i++)
         if (ids.ids[i] < 0 || (size_t)ids.ids[i] >= kv_tokenizer_n_tokens(t)) abort();
     char *back = kv_detokenize(t, ids.ids, ids.n, 0);
-    if (!back || strlen(back) > sizeof text - 1) abort();
+    if (!back) abort();
     free(back);
     kv_ids_free(&ids);
     kv_tokenizer_close(t);
