@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 
 #include "bench/hub.h"
-#include "engine/file.h"
 #include "engine/checkpoint.h"
+#include "engine/file.h"
 
 static const char synth_prefix[] = "synth:";
 
