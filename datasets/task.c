@@ -71,7 +71,7 @@ static int bind_source(kv_task *t, kv_error *err) {
 static int bind_grader(const kv_task *t, const kv_task_variant *v, const kv_grader **out, kv_error *err) {
     const kv_grader *g = kv_grader_find(v->grader);
     if (!g) {
-        char names[200];
+        char names[400];
         kv_grader_names(names, sizeof names);
         return kv_fail(err, KV_EFORMAT, "%s:%d: no grader '%s'; known are %s", t->file.path, v->grader_line, v->grader,
                        names);

@@ -18,6 +18,9 @@ libsqlite3-dev:@sqlite3
 libssl-dev:@libcrypto
 libzip-dev:@libzip
 libcmocka-dev:@cmocka
+libgmp-dev:@gmp
+libmpfr-dev:@mpfr
+libmpc-dev:/usr/include/mpc.h
 uthash-dev:/usr/include/uthash.h
 gnuplot-nox:gnuplot
 "

@@ -72,7 +72,7 @@ static void every_task_of_the_list_opens_in_every_variant(void **state) {
         {"countdown_2k", "short", "countdown_short", 200, 2600},
         {"countdown_gen", "official", "countdown", 200, 2748},
         {"countdown_gen", "short", "countdown_short", 200, 2748},
-        {"gsm8k", "official", "gsm8k", 1319, 2048},
+        {"gsm8k", "official", "integer", 1319, 2048},
         {"gsm8k", "short", "gsm8k_short", 1319, 300},
         {"needle", "short", "needle", 200, 10},
         {"path_traversal_0.5k", "official", "path_traversal", 200, 1024},
