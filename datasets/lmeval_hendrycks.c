@@ -206,7 +206,8 @@ static void grade_aime(const void *data, const char *gold, const char *output, k
     kv_span answer;
     (void)data;
     kv_grade_strict(gold, output, KV_PARSE_PERCENT, g);
-    while (gold[0] == '0' && gold[1]) gold++; /* the harness's data has no leading zeros */
+    if (strspn(gold, "0123456789") == strlen(gold)) /* the harness's data has no leading zeros */
+        while (gold[0] == '0' && gold[1]) gold++;
     if (!boxed(output, &answer)) answer = between_dollars(output);
     g->compat = is_equivalent(answer, (kv_span){gold, strlen(gold)});
 }
