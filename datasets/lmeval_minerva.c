@@ -47,18 +47,19 @@ static int find_sentence(const char *output, kv_text *out) {
     kv_span a = kv_str_span(&all);
     for (long at = 0; !found && (at = kv_str_find(a, open, (size_t)at)) >= 0;) {
         at += (long)strlen(open);
-        const char *line = memchr(a.s + at, '\n', a.n - (size_t)at);
-        size_t end = line ? (size_t)(line - a.s) : a.n;
+        const char *end = memchr(a.s + at, '\n', a.n - (size_t)at);
+        kv_span line = {a.s, end ? (size_t)(end - a.s) : a.n};
         long stop = at + 1;
         /* any character, a blank, the words, any character */
-        while ((stop = kv_str_find(a, close, (size_t)stop + 1)) >= 0) {
-            if ((size_t)stop + strlen(close) >= end) break;
+        while ((stop = kv_str_find(line, close, (size_t)stop + 1)) >= 0) {
+            if ((size_t)stop + strlen(close) == line.n) break;
             if (a.s[stop - 1] != ' ') continue;
             kv_span answer = kv_span_trim((kv_span){a.s + at, (size_t)(stop - 2 - at)});
             kv_text_append(out, answer.s, answer.n);
             found = 1;
             break;
         }
+        at = (long)line.n; /* nor does a later sentence of this line end */
     }
     out->failed |= all.failed;
     kv_text_free(&all);

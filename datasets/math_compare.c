@@ -230,14 +230,15 @@ static const char *name_verdict(int verdict) {
                                        : "same";
 }
 
-int kv_math_strict(kv_span gold, kv_span answer, unsigned flags, const char **reason) {
+/* A word of up to three letters may be a product, so words that differ are read a second time. */
+static int read_and_compare(kv_span gold, kv_span answer, unsigned flags, const char **reason) {
     kv_math_answer g, a;
+    int verdict;
     kv_math_parse(gold, flags | KV_PARSE_COMMAS, &g);
     int listed = g.root && (g.root->kind == KV_MATH_LIST || g.root->kind == KV_MATH_SET);
     kv_math_parse(answer, flags | (listed ? 0 : KV_PARSE_COMMAS), &a);
     kv_math_shape(&g);
     kv_math_shape(&a);
-    int verdict;
     if (g.root && a.root) {
         verdict = kv_math_compare(g.root, a.root);
         *reason = name_verdict(verdict);
@@ -247,8 +248,19 @@ int kv_math_strict(kv_span gold, kv_span answer, unsigned flags, const char **re
                   : g.root ? "answer not understood"
                            : "gold not understood, another text";
     }
+    int words = g.root && a.root && (g.root->kind == KV_MATH_TEXT || a.root->kind == KV_MATH_TEXT);
     kv_math_answer_free(&g);
     kv_math_answer_free(&a);
+    if (!verdict && words) { /* xyz against zyx */
+        const char *unused;
+        verdict = read_and_compare(gold, answer, flags | KV_PARSE_LETTERS, &unused);
+        if (verdict) *reason = unused;
+    }
+    return verdict;
+}
+
+int kv_math_strict(kv_span gold, kv_span answer, unsigned flags, const char **reason) {
+    int verdict = read_and_compare(gold, answer, flags, reason);
     kv_math_eval_done();
     return verdict != 0;
 }

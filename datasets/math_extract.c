@@ -4,7 +4,7 @@
 #include <ctype.h>
 #include <string.h>
 
-enum { MAX_BOX = 4096 }; /* the bound keeps an output of open braces from taking quadratic time */
+enum { MAX_BOX = 2048 }; /* the bound keeps an output of open braces from taking quadratic time */
 
 /* The group behind \boxed at p; 0 when it does not close within MAX_BOX bytes. */
 static int group(const char *p, kv_span *out) {

@@ -215,15 +215,12 @@ kv_math_node *kv_parse_bracket(kv_math_parser *p) {
 }
 
 /* Only words: a name, "even", "not possible".  Two letters are a product. */
-static int is_text(const kv_latex *l, int *bare) {
+static int is_text(const kv_latex *l) {
     int words = 0;
-    *bare = 1;
     for (int i = 0; i < l->n; i++) {
         const kv_latex_token *t = &l->tokens[i];
-        if (t->kind == KV_LATEX_TEXT)
-            *bare = 0;
-        else if (t->kind != KV_LATEX_WORD && t->kind != KV_LATEX_LETTER)
-            return 0;
+        if (kv_latex_is(t, KV_LATEX_SYMBOL, "{") || kv_latex_is(t, KV_LATEX_SYMBOL, "}")) continue;
+        if (t->kind != KV_LATEX_TEXT && t->kind != KV_LATEX_WORD && t->kind != KV_LATEX_LETTER) return 0;
         words += t->kind == KV_LATEX_TEXT ||
                  (t->kind == KV_LATEX_WORD && (t->text.n > 2 || l->n > 1) && !kv_math_function(t->text));
     }
@@ -232,14 +229,14 @@ static int is_text(const kv_latex *l, int *bare) {
 
 static int only_text(kv_math_answer *out) {
     kv_latex *l = &out->latex;
-    int bare;
-    if (!is_text(l, &bare)) return 0;
+    if (!is_text(l)) return 0;
     kv_math_node *a = kv_math_new(&out->tree, KV_MATH_TEXT);
     if (!a) return 1;
-    const kv_latex_token *last = &l->tokens[l->n - 1];
-    a->name.s = l->tokens[0].text.s;
+    const kv_latex_token *first = l->tokens, *last = &l->tokens[l->n - 1];
+    while (first->kind == KV_LATEX_SYMBOL) first++;
+    while (last->kind == KV_LATEX_SYMBOL) last--;
+    a->name.s = first->text.s;
     a->name.n = (size_t)(last->text.s + last->text.n - a->name.s);
-    a->bare = (unsigned char)bare;
     out->root = a;
     return 1;
 }
@@ -256,7 +253,7 @@ void kv_math_parse(kv_span a, unsigned flags, kv_math_answer *out) {
     kv_latex_split(a, plain ? KV_LATEX_PLAIN : flags & KV_PARSE_COMMAS ? KV_LATEX_COMMAS : 0, &out->latex);
     if (out->latex.failed) return;
     drop_last_point(&out->latex);
-    if (!out->latex.n || (!plain && only_text(out))) return;
+    if (!out->latex.n || (!(flags & (KV_PARSE_PLAIN | KV_PARSE_LETTERS)) && only_text(out))) return;
     kv_math_parser p = {.t = out->latex.tokens, .m = &out->tree, .flags = flags};
     kv_math_node *root = plain ? parse_item(&p) : parse_list(&p);
     int rest = p.t->kind != KV_LATEX_END && !(plain && p.t->kind == KV_LATEX_SYMBOL && strchr(",)]_", *p.t->text.s));

@@ -9,7 +9,7 @@
 #include <ctype.h>
 #include <string.h>
 
-enum { MAX_DEPTH = 40, MAX_DIGITS = 400, MAX_WORD = 5 };
+enum { MAX_DEPTH = 40, MAX_DIGITS = 400, MAX_WORD = 5, MAX_LETTERS = 3 };
 
 kv_math_node *kv_parse_node(kv_math_parser *p, kv_math_kind kind) {
     kv_math_node *a = kv_math_new(p->m, kind);
@@ -130,7 +130,8 @@ static kv_math_node *word(kv_math_parser *p) {
         if (a) a->name = (kv_span){"infty", 5};
         return a;
     }
-    kv_math_node *product = w.n <= MAX_WORD || (p->flags & KV_PARSE_PLAIN) ? kv_parse_node(p, KV_MATH_PRODUCT) : NULL;
+    size_t longest = p->flags & KV_PARSE_PLAIN ? w.n : p->flags & KV_PARSE_LETTERS ? MAX_LETTERS : MAX_WORD;
+    kv_math_node *product = w.n <= longest ? kv_parse_node(p, KV_MATH_PRODUCT) : NULL;
     if (!product) return kv_parse_fail(p);
     for (size_t i = 0; i < w.n; i++) {
         kv_math_node *a = letter(p, (kv_span){w.s + i, 1});
@@ -213,7 +214,7 @@ kv_math_node *kv_parse_factor(kv_math_parser *p) {
         } else if (kv_take(p, KV_LATEX_SYMBOL, "!")) {
             a = kv_parse_over(p, KV_MATH_FUNCTION, a, NULL);
             if (a) a->name = (kv_span){"factorial", 9};
-        } else if (kv_take(p, KV_LATEX_COMMAND, "percent")) {
+        } else if (!(p->flags & KV_PARSE_PLAIN) && kv_take(p, KV_LATEX_COMMAND, "percent")) {
             a = percent(p, a);
         } else if (!(p->flags & KV_PARSE_PLAIN) && kv_take(p, KV_LATEX_COMMAND, "degree")) {
             continue;

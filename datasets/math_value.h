@@ -59,7 +59,6 @@ typedef struct kv_math_node {
     unsigned char closed_right;        /* ] */
     unsigned char opposite;            /* of KV_MATH_PLUSMINUS */
     unsigned char bracketed;           /* stood in ( ) */
-    unsigned char bare;                /* of KV_MATH_TEXT: letters outside \text */
     unsigned char percent;             /* of a KV_MATH_QUOTIENT: written with a % */
     int columns, base;
 } kv_math_node;
