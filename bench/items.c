@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/prompt_text.h"
 #include "engine/file.h"
 
 struct kv_items {
@@ -76,8 +77,8 @@ int kv_items_render(kv_items *it, int i, const kv_prompt **out, kv_error *err) {
     if (rc || p->rendered) return rc;
     kv_ids ids = {0};
     size_t n_context = 0;
-    rc = kv_chat_render(it->id->chat, it->id->tokenizer, NULL, p->item.prompt, p->item.question_at, &ids, &n_context,
-                        err);
+    const kv_chat *chat = kv_items_info(it)->no_chat ? NULL : it->id->chat;
+    rc = kv_prompt_ids(chat, it->id->tokenizer, NULL, p->item.prompt, p->item.question_at, &ids, &n_context, err);
     if (rc) {
         kv_ids_free(&ids);
         return rc;

@@ -11,12 +11,15 @@ typedef struct kv_grader {
     const char *name;
     int version;
     const char *data_kind; /* what data must be (source.h), or NULL */
+    int sets_compat;       /* else kv_task_grade copies score */
     /* *g arrives zeroed.  data: kv_item.data. */
     void (*grade)(const void *data, const char *gold, const char *output, kv_grade *g);
 } kv_grader;
 
 extern const kv_grader kv_grader_countdown, kv_grader_countdown_short, kv_grader_path, kv_grader_path_short,
-    kv_grader_needle, kv_grader_gsm8k, kv_grader_gsm8k_short;
+    kv_grader_needle, kv_grader_gsm8k_short, kv_grader_math, kv_grader_integer, kv_grader_lmeval_gsm8k,
+    kv_grader_lmeval_cot, kv_grader_lmeval_llama, kv_grader_lmeval_minerva, kv_grader_lmeval_hendrycks,
+    kv_grader_lmeval_aime;
 
 /* NULL when there is none of that name. */
 const kv_grader *kv_grader_find(const char *name);

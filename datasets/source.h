@@ -1,7 +1,7 @@
 /* source.h - where a task's items come from: a file of rows, or a seeded generator.
  *
  * A source fills named slots; the .task file's templates turn slots into prompt and gold.  One file per source
- * (rows.c, countdown_items.c, path_items.c, needle.c), listed in kv_source_find. */
+ * (rows.c, shots.c, countdown_items.c, path_items.c, needle.c), listed in kv_source_find. */
 #ifndef KV_SOURCE_H
 #define KV_SOURCE_H
 
@@ -28,6 +28,7 @@ typedef struct kv_source {
     const char *const *params; /* NULL-terminated: exactly these param.* must be in the .task file */
     int seeded;                /* takes seed=; n is then a parameter */
     int reads_data;            /* takes data and items */
+    int reads_shots;           /* takes shots, shot and shot_items */
     const char *data_kind;     /* what graders find in kv_item.data: "countdown" (kv_countdown *) or NULL */
     int (*open)(const kv_source_args *a, kv_source_state *out, kv_error *err);
     /* Appends item i's values (parallel to slots) and sets *data (owned by the source).  Want of memory shows in a
@@ -36,7 +37,8 @@ typedef struct kv_source {
     void (*close)(kv_source_state *s);
 } kv_source;
 
-extern const kv_source kv_source_rows, kv_source_countdown, kv_source_countdown_gen, kv_source_path, kv_source_needle;
+extern const kv_source kv_source_rows, kv_source_countdown, kv_source_countdown_gen, kv_source_path, kv_source_needle,
+    kv_source_rows_5shot;
 
 /* NULL when there is none of that name. */
 const kv_source *kv_source_find(const char *name);

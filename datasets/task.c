@@ -25,7 +25,7 @@ struct kv_task {
 };
 
 static const kv_source *const sources[] = {&kv_source_rows, &kv_source_countdown, &kv_source_countdown_gen,
-                                           &kv_source_path, &kv_source_needle};
+                                           &kv_source_path, &kv_source_needle,    &kv_source_rows_5shot};
 
 const kv_source *kv_source_find(const char *name) {
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
@@ -48,11 +48,16 @@ static int bind_source(kv_task *t, kv_error *err) {
     const kv_task_file *f = &t->file;
     const kv_source *s = t->source = kv_source_find(f->source);
     if (!s)
-        return kv_fail(err, KV_EFORMAT, "%s:%d: no source '%s'; known are rows, countdown, countdown_gen, path, needle",
+        return kv_fail(err, KV_EFORMAT,
+                       "%s:%d: no source '%s'; known are rows, rows_5shot, countdown, countdown_gen, "
+                       "path, needle",
                        f->path, f->source_line, f->source);
     if (s->reads_data != (f->data != NULL))
         return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s", f->path, f->source_line, s->name,
                        s->reads_data ? "needs 'data' and 'items'" : "takes no 'data' and 'items'");
+    if (s->reads_shots != (f->shots != NULL))
+        return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s", f->path, f->source_line, s->name,
+                       s->reads_shots ? "needs 'shots'" : "takes no 'shots'");
     int n = 0;
     for (; s->params[n]; n++)
         if (param_index(f, s->params[n]) < 0)
@@ -71,7 +76,7 @@ static int bind_source(kv_task *t, kv_error *err) {
 static int bind_grader(const kv_task *t, const kv_task_variant *v, const kv_grader **out, kv_error *err) {
     const kv_grader *g = kv_grader_find(v->grader);
     if (!g) {
-        char names[200];
+        char names[400];
         kv_grader_names(names, sizeof names);
         return kv_fail(err, KV_EFORMAT, "%s:%d: no grader '%s'; known are %s", t->file.path, v->grader_line, v->grader,
                        names);
@@ -179,6 +184,23 @@ static int name_task(kv_task *t, uint64_t run_seed, kv_error *err) {
                    : kv_fail(err, KV_EARG, "task name with parameters is longer than %zu: %.80s...", cap - 1, name);
 }
 
+/* Over all that turns an item into a prompt. */
+static int hash_prompt(const kv_task *t, char hex[65], kv_error *err) {
+    kv_text all = {0};
+    char *text;
+    kv_text_puts(&all, t->variant->prompt);
+    if (t->variant->no_chat) kv_text_puts(&all, "\nchat = none");
+    if (t->file.shot) {
+        kv_text_puts(&all, "\nshot = ");
+        kv_text_puts(&all, t->file.shot);
+    }
+    int rc = kv_text_take(&all, "a prompt", &text, err);
+    if (rc) return rc;
+    kv_sha256_bytes(text, strlen(text), hex);
+    free(text);
+    return KV_OK;
+}
+
 static int fill_info(kv_task *t, uint64_t run_seed, kv_error *err) {
     kv_task_info *o = &t->info;
     const kv_task_variant *v = t->variant;
@@ -192,7 +214,9 @@ static int fill_info(kv_task *t, uint64_t run_seed, kv_error *err) {
     o->n_items = t->items.n_items;
     o->title = t->file.title;
     memcpy(o->data_sha256, t->items.sha256, sizeof o->data_sha256);
-    kv_sha256_bytes(v->prompt, strlen(v->prompt), o->prompt_sha256);
+    o->no_chat = v->no_chat;
+    int rc = hash_prompt(t, o->prompt_sha256, err);
+    if (rc) return rc;
     snprintf(o->variant, sizeof o->variant, "%s", v->name);
     snprintf(o->grader, sizeof o->grader, "%s", t->grader->name);
     for (int i = 0; i < v->n_stop; i++) o->stop[i] = v->stop[i];
@@ -225,6 +249,17 @@ static int read_task(kv_task *t, const char *name, const char *root, kv_error *e
     return kv_task_file_open(path, &t->file, err);
 }
 
+/* Missing data that a script fetches. */
+static int look_for_data(const kv_task *t, const char *data, const char *root, kv_error *err) {
+    char path[1024];
+    struct stat st;
+    if (!data || !t->file.fetch) return KV_OK;
+    int n = snprintf(path, sizeof path, "%s/%s", root, data);
+    if (n < (int)sizeof path && stat(path, &st) == 0) return KV_OK;
+    return kv_fail(err, KV_ENOTFOUND, "task %s: %.150s is not there; run scripts/get_data.sh %.40s", t->info.name, path,
+                   t->file.fetch);
+}
+
 static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error *err) {
     char *rest = strchr(spec, ':');
     if (rest) *rest++ = 0;
@@ -234,6 +269,8 @@ static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error 
     for (int i = 0; i < t->file.n_params; i++) t->params[i] = t->file.params[i].value;
     if (rest && (rc = set_params(t, rest, err))) return rc;
     kv_source_args a = {&t->file, o->root, o->haystack, t->params, t->seed};
+    if ((rc = look_for_data(t, t->file.data, o->root, err)) || (rc = look_for_data(t, t->file.shots, o->root, err)))
+        return rc;
     if ((rc = t->source->open(&a, &t->items, err)) || (rc = check_templates(t, err))) return rc;
     return fill_info(t, o->seed, err);
 }
@@ -287,4 +324,5 @@ void kv_item_free(kv_item *it) {
 void kv_task_grade(const kv_task *t, const kv_item *it, const char *output, kv_grade *g) {
     memset(g, 0, sizeof *g);
     t->grader->grade(it->data, it->gold, output, g);
+    if (!t->grader->sets_compat) g->compat = g->score;
 }

@@ -32,15 +32,19 @@ typedef struct kv_task_info {
     int max_new;
     char data_sha256[65];   /* of the data files or of the generator's parameters and seed */
     char prompt_sha256[65]; /* of the variant's prompt template: an edited prompt is another cell */
+    int no_chat;            /* the prompt is not wrapped in the model's chat template */
     const char *stop[8];    /* stop strings, NULL-terminated */
     const char *title;
 } kv_task_info;
 
 typedef struct kv_grade {
-    double score;   /* accuracy: 0 or 1 */
+    double
+        score; /* accuracy, 0 or 1 (0..1 where a benchmark scores by share); the strict verdict where there are two */
+    double compat;  /* by the published rules; the same as score where a task has one grader */
     double partial; /* 0..1 */
     int answered;   /* an answer could be extracted */
     char extracted[512];
+    const char *rule, *reason; /* how the answer was found, why it got its score: static texts, or NULL */
 } kv_grade;
 
 int kv_task_open(const char *spec, const kv_task_options *o, kv_task **out, kv_error *err);

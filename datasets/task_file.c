@@ -148,12 +148,18 @@ static int set_variant_key(reader *r, const char *key, const char *value, int ap
         return set_text(r, &v->prompt, key, value);
     }
     if (!strcmp(key, "max_new")) return set_max_new(r, value);
+    if (!strcmp(key, "chat")) {
+        if (v->no_chat) return bad(r, "key 'chat' was already given");
+        if (strcmp(value, "none")) return bad(r, "chat: expected none (leave the key out for the chat template)");
+        v->no_chat = 1;
+        return KV_OK;
+    }
     if (!strcmp(key, "stop")) return add_stop(r, value);
     if (!strcmp(key, "grader")) {
         v->grader_line = r->line;
         return set_word(r, v->grader, sizeof v->grader, key, value);
     }
-    return bad(r, "unknown key '%.40s' in [%s]; known are prompt, max_new, grader, stop", key, v->name);
+    return bad(r, "unknown key '%.40s' in [%s]; known are prompt, max_new, grader, stop, chat", key, v->name);
 }
 
 static int set_task_key(reader *r, const char *key, const char *value) {
@@ -165,16 +171,21 @@ static int set_task_key(reader *r, const char *key, const char *value) {
     if (!strncmp(key, "param.", 6)) return add_param(r, key + 6, value);
     if (!strcmp(key, "data")) return f->data_line = r->line, set_text(r, &f->data, key, value);
     if (!strcmp(key, "items")) return f->items_line = r->line, set_count(r, &f->items, key, value);
+    if (!strcmp(key, "fetch")) return set_text(r, &f->fetch, key, value);
+    if (!strcmp(key, "shots")) return set_text(r, &f->shots, key, value);
+    if (!strcmp(key, "shot")) return f->shot_line = r->line, set_text(r, &f->shot, key, value);
+    if (!strcmp(key, "shot_items")) return set_count(r, &f->shot_items, key, value);
     if (!strcmp(key, "gold")) return f->gold_line = r->line, set_text(r, &f->gold, key, value);
     if (!strcmp(key, "source")) return f->source_line = r->line, set_word(r, f->source, sizeof f->source, key, value);
     if (!strcmp(key, "default")) {
         f->default_line = r->line;
         return set_word(r, f->default_variant, sizeof f->default_variant, key, value);
     }
-    return bad(r,
-               "unknown key '%.40s'; known are title, version, licence, origin, source, data, items, param.NAME, gold, "
-               "default, and in a [variant] prompt, max_new, grader, stop",
-               key);
+    return bad(
+        r,
+        "unknown key '%.40s'; known are title, version, licence, origin, source, data, items, fetch, shots, shot, "
+        "shot_items, param.NAME, gold, default, and in a [variant] prompt, max_new, grader, stop, chat",
+        key);
 }
 
 static int open_section(reader *r, char *line) {
@@ -221,6 +232,10 @@ static int check_variant(reader *r, const kv_task_variant *v) {
     return bad(r, "max_new: there is no param.%s", v->max_new_param);
 }
 
+static int is_inside(const char *path) {
+    return !path || (path[0] != '/' && !strstr(path, ".."));
+}
+
 static int check_file(reader *r) {
     const kv_task_file *f = r->f;
     const char *missing = !f->title                ? "title"
@@ -241,8 +256,9 @@ static int check_file(reader *r) {
     r->line = f->default_line;
     if (!kv_task_file_variant(f, NULL)) return bad(r, "default '%s' is not a variant of the file", f->default_variant);
     r->line = f->data_line;
-    if (f->data && (f->data[0] == '/' || strstr(f->data, "..")))
-        return bad(r, "data must be a path inside the datasets folder");
+    if (!is_inside(f->data) || !is_inside(f->shots)) return bad(r, "data must be a path inside the datasets folder");
+    if (!f->shots != !f->shot || !f->shots != !f->shot_items)
+        return bad(r, "shots, shot and shot_items belong together");
     return KV_OK;
 }
 
@@ -279,6 +295,9 @@ void kv_task_file_close(kv_task_file *f) {
     free(f->origin);
     free(f->data);
     free(f->gold);
+    free(f->fetch);
+    free(f->shots);
+    free(f->shot);
     for (int i = 0; i < f->n_variants; i++) {
         free(f->variants[i].prompt);
         for (int k = 0; k < f->variants[i].n_stop; k++) free(f->variants[i].stop[k]);

@@ -3,7 +3,7 @@
  *   # comment
  *   title = one line for people               origin = where the items come from
  *   version = 1                               licence = of the data
- *   source = rows | countdown | countdown_gen | path | needle      how items are made (source.h)
+ *   source = rows | countdown | countdown_gen | path | needle | rows_5shot     how items are made (source.h)
  *   data = data/file.jsonl                    items = 200     only for sources that read a file; items is checked
  *   param.words = 900 in 1..1000000           a source's parameter: default and range
  *   gold = {slot}                             what the grader compares with (template.h)
@@ -13,6 +13,10 @@
  *   max_new = 300 + 40*max_lines              tokens to generate; the parameter's term is optional
  *   grader = name                             (graders.h)
  *   stop = text                               a stop string; may be repeated
+ *   chat = none                               the prompt goes to the model without its chat template
+ *
+ * Data that may not be part of the project: fetch = NAME tells to run scripts/get_data.sh NAME where data is missing.
+ * Few-shot examples (source rows_5shot): shots = data/file.jsonl, shot_items = 7473, shot = template of one example.
  *
  * One blank after the equals sign belongs to the syntax, the rest of the line is the value.  Unknown, repeated and
  * missing keys are errors. */
@@ -21,7 +25,7 @@
 
 #include "engine/kv.h"
 
-#define KV_TASK_VARIANTS 4
+#define KV_TASK_VARIANTS 8
 #define KV_TASK_PARAMS 8
 #define KV_TASK_STOPS 7
 
@@ -37,19 +41,23 @@ typedef struct kv_task_variant {
     char max_new_param[24]; /* "" = max_new is the whole of it */
     char *stop[KV_TASK_STOPS + 1];
     int n_stop;
+    int no_chat;
     int line, prompt_line, grader_line, max_new_line;
 } kv_task_variant;
 
 typedef struct kv_task_file {
     char *path;
     char *title, *licence, *origin, *data, *gold; /* data is NULL for generators */
+    char *fetch;                                  /* what scripts/get_data.sh calls the data, or NULL */
+    char *shots, *shot;                           /* data and template of examples, or NULL */
+    int shot_items;
     char source[32], default_variant[32];
     int version, items;
     kv_task_param params[KV_TASK_PARAMS];
     int n_params;
     kv_task_variant variants[KV_TASK_VARIANTS];
     int n_variants;
-    int source_line, gold_line, data_line, default_line, items_line;
+    int source_line, shot_line, gold_line, data_line, default_line, items_line;
 } kv_task_file;
 
 /* Reads and checks one .task file.  KV_EFORMAT texts start with "path:line:".  Free with kv_task_file_close, which

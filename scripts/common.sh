@@ -19,6 +19,9 @@ libssl-dev:@libcrypto
 libzip-dev:@libzip
 libutf8proc-dev:@libutf8proc
 libcmocka-dev:@cmocka
+libgmp-dev:@gmp
+libmpfr-dev:@mpfr
+libmpc-dev:/usr/include/mpc.h
 uthash-dev:/usr/include/uthash.h
 gnuplot-nox:gnuplot
 "

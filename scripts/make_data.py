@@ -8,7 +8,13 @@ has changed, or an output that would differ from the committed one, is an error.
   python3 scripts/make_data.py gsm8k     path/to/grade_school_math/data/test.jsonl
   python3 scripts/make_data.py countdown path/to/LongProc/data/countdown
   python3 scripts/make_data.py path      path/to/LongProc/data/path_traversal
+  python3 scripts/make_data.py math500   path/to/R-KV/data/math.jsonl
   python3 scripts/make_data.py haystack  path/to/Isaac.Newton-Opticks.txt path/to/Mark.Twain-Tom.Sawyer.txt
+
+Not committed, made by scripts/get_data.sh below datasets/data/fetched:
+
+  python3 scripts/make_data.py gsm8k_train path/to/grade_school_math/data/train.jsonl
+  python3 scripts/make_data.py aime24      path/to/R-KV/data/aime24.jsonl
 
 --out DIR writes elsewhere than datasets/data; --accept prints the sums instead of checking outputs.
 """
@@ -21,6 +27,9 @@ import sys
 
 INPUTS = {
     "test.jsonl": "3730d312f6e3440559ace48831e51066acaca737f6eabec99bccb9e4b3c39d14",
+    "train.jsonl": "17f347dc51477c50d4efb83959dbb7c56297aba886e5544ee2aaed3024813465",
+    "math.jsonl": "35dc41080a3680858b27fa7e0533d2d547825316fc5dafe5d316f4ccc5a06132",
+    "aime24.jsonl": "af2b8bd2aa911b6333ad0df32f3ca05c7ae8ed10f1731f4372c8ae26990bf7ac",
     "countdown_0.5k.json": "2f0d1095158bcd87e955970cdabbff217dd1493b3e3d4a6439ffe631008965b8",
     "countdown_2k.json": "5dbc0320e3fc55ba5627b26a90f8c64a6f0bc44e350b065c6c5da620f9675a43",
     "path_traversal_0.5k.json": "8abd1e2f437b8799d697f33cddbbfdbb1eb80ebe9acbb4736bd5de5d8a28fcb7",
@@ -29,13 +38,16 @@ INPUTS = {
 }
 OUTPUTS = {
     "gsm8k_test.jsonl": "d5878d0541823eb6187887214417c73000e95360427dace200380ef6d18df827",
+    "math500.jsonl": "c42f61e3be0671ee6c138ebb685a3d8c988dbc40ad803bc7580bb67af4068a9a",
+    "fetched/aime24.jsonl": "f57fd332a1d3bd58d5e9f57f8d0c210ce166ebdc842252362940df22975c84e8",
+    "fetched/gsm8k_train.jsonl": "f3ad2def2317329dd450359f2ed538bfae6cafb1b1520b47a111dd5fa1d2f62d",
     "countdown_0.5k.jsonl": "af1b370b8411a995c15b7f7815b80c0640b3bea26f0a1a68fa80ca1ed0ea2cc6",
     "countdown_2k.jsonl": "a77581974b479ff59072b65f20e138a532be0d5ba9f41257fb0344e7636f7445",
     "path_traversal_0.5k.jsonl": "368bee4bcf2681c058badb92d41b4fcaa2b5897b8afd875c80beba4048dcd4c5",
     "haystack/opticks.txt": "41acdeb5c08f200c6dfd8de18bbc969ee9e3f3a6b65f7f44b98143f04ca41f4a",
     "haystack/sawyer.txt": "5b929edaeb619a0180d8b302771d2110efd1fafbae1cd42cd6b7ce022d057d07",
 }
-PARTS = ("gsm8k", "countdown", "path", "haystack")
+PARTS = ("gsm8k", "gsm8k_train", "math500", "aime24", "countdown", "path", "haystack")
 
 
 def read(path):
@@ -64,6 +76,21 @@ def write(args, name, text):
 
 def lines(rows):
     return "".join(json.dumps(r, ensure_ascii=True, separators=(",", ":")) + "\n" for r in rows)
+
+
+def gsm8k_train(args):
+    rows = [json.loads(line) for line in read(args.source[0]).splitlines()]
+    write(args, "fetched/gsm8k_train.jsonl", lines([{"question": r["question"], "answer": r["answer"]} for r in rows]))
+
+
+def math500(args):
+    rows = [json.loads(line) for line in read(args.source[0]).splitlines()]
+    write(args, "math500.jsonl", lines([{"problem": r["problem"], "gold": r["answer"]} for r in rows]))
+
+
+def aime24(args):
+    rows = [json.loads(line) for line in read(args.source[0]).splitlines()]
+    write(args, "fetched/aime24.jsonl", lines([{"problem": r["problem"], "gold": r["answer"]} for r in rows]))
 
 
 def gsm8k(args):
@@ -134,7 +161,9 @@ def main():
     args = p.parse_args()
     if len(args.source) != (2 if args.part == "haystack" else 1):
         p.error(f"{args.part} takes {'two files' if args.part == 'haystack' else 'one path'}")
-    {"gsm8k": gsm8k, "countdown": countdown, "path": path, "haystack": haystack}[args.part](args)
+    makers = {"gsm8k": gsm8k, "gsm8k_train": gsm8k_train, "math500": math500, "aime24": aime24,
+              "countdown": countdown, "path": path, "haystack": haystack}
+    makers[args.part](args)
 
 
 if __name__ == "__main__":

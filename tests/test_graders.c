@@ -273,7 +273,7 @@ static void gsm8k_short_reads_the_marked_number(void **state) {
     CHECK("gsm8k_short", NULL, "0", zero);
 }
 
-static void gsm8k_reads_the_last_box_then_the_last_number(void **state) {
+static void integer_reads_the_last_box_then_the_last_number(void **state) {
     static const verdict rows[] = {
         {"Final answer:  \\boxed{1234}", 1, 1, "1234"},
         {"\\boxed{5} no, \\boxed{ 1,234 }", 1, 1, "1,234"},
@@ -282,12 +282,12 @@ static void gsm8k_reads_the_last_box_then_the_last_number(void **state) {
         {"\\boxed{1234\\text{ dollars}}", 1, 1, "1234\\text{ dollars}"},
         {"\\boxed{x = 1234\\%}", 1, 1, "x = 1234\\%"},
         {"\\boxed{1234.}", 1, 1, "1234."},
-        {"\\boxed{\\frac{1234}{1}}", 0, 0, "\\frac{1234}{1}"},
+        {"\\boxed{\\frac{1234}{1}}", 1, 1, "\\frac{1234}{1}"},
         {"\\boxed{12 34 5}", 0, 0, "12 34 5"},
         {"\\boxed{1234} and \\boxed{", 1, 1, "1234"},
         {"\\boxed{1234} then 99", 1, 1, "1234"},
-        {"\\boxed{} 1234", 0, 0, ""},
-        {"so it is 1,234.", 1, 1, "1234"},
+        {"\\boxed{} 1234", 1, 1, "1234"},
+        {"so it is 1,234.", 1, 1, "1,234"},
         {"7 * 2 = 1234", 1, 1, "1234"},
         {"2468-1234", 1, 1, "1234"},
         {"it is -1234", 0, 0, "-1234"},
@@ -297,13 +297,25 @@ static void gsm8k_reads_the_last_box_then_the_last_number(void **state) {
         {"", 0, 0, NULL},
     };
     (void)state;
-    CHECK("gsm8k", NULL, "1234", rows);
+    CHECK("integer", NULL, "1234", rows);
 }
 
 /* --- any bytes ------------------------------------------------------------------------------------------------ */
 
-static const char *const all_graders[] = {"countdown", "countdown_short", "path_traversal", "path_traversal_short",
-                                          "needle",    "gsm8k",           "gsm8k_short"};
+static const char *const all_graders[] = {"countdown",
+                                          "countdown_short",
+                                          "path_traversal",
+                                          "path_traversal_short",
+                                          "needle",
+                                          "gsm8k_short",
+                                          "math",
+                                          "integer",
+                                          "lmeval_gsm8k",
+                                          "lmeval_gsm8k_cot",
+                                          "lmeval_gsm8k_llama",
+                                          "lmeval_minerva",
+                                          "lmeval_hendrycks",
+                                          "lmeval_aime"};
 
 static void grade_all(const char *output) {
     for (size_t i = 0; i < sizeof all_graders / sizeof *all_graders; i++) {
@@ -390,12 +402,13 @@ static void long_answers_are_cut_between_characters(void **state) {
 }
 
 static void knows_its_graders_by_name(void **state) {
-    char names[200], few[12];
+    char names[400], few[12];
     (void)state;
     assert_null(kv_grader_find("nope"));
     kv_grader_names(names, sizeof names);
-    assert_string_equal(names, "countdown, countdown_short, path_traversal, path_traversal_short, needle, gsm8k, "
-                               "gsm8k_short");
+    assert_string_equal(names, "countdown, countdown_short, path_traversal, path_traversal_short, needle, gsm8k_short, "
+                               "math, integer, lmeval_gsm8k, lmeval_gsm8k_cot, lmeval_gsm8k_llama, lmeval_minerva, "
+                               "lmeval_hendrycks, lmeval_aime");
     kv_grader_names(few, sizeof few);
     assert_string_equal(few, "countdown, ");
     for (size_t i = 0; i < sizeof all_graders / sizeof *all_graders; i++) {
@@ -415,7 +428,7 @@ int main(void) {
         cmocka_unit_test(path_traversal_short_counts_good_leading_lines),
         cmocka_unit_test(needle_wants_the_number_anywhere),
         cmocka_unit_test(gsm8k_short_reads_the_marked_number),
-        cmocka_unit_test(gsm8k_reads_the_last_box_then_the_last_number),
+        cmocka_unit_test(integer_reads_the_last_box_then_the_last_number),
         cmocka_unit_test(survives_any_bytes),
         cmocka_unit_test(survives_a_megabyte_of_the_same),
         cmocka_unit_test(long_answers_are_cut_between_characters),

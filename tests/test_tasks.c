@@ -52,10 +52,13 @@ static void lists_every_task(void **state) {
     kv_error err;
     (void)state;
     assert_int_equal(kv_task_list(ROOT, note_task, out, &err), KV_OK);
-    assert_string_equal(out, "countdown_0.5k official,short 200 1024\n"
+    assert_string_equal(out, "aime24 official,rkv,lmeval 30 32768\n"
+                             "countdown_0.5k official,short 200 1024\n"
                              "countdown_2k official,short 200 3072\n"
                              "countdown_gen official,short -1 2748\n"
-                             "gsm8k official,short 1319 2048\n"
+                             "gsm8k official,short,rkv,lmeval_cot,lmeval_zeroshot,lmeval_llama 1319 2048\n"
+                             "gsm8k_5shot lmeval 1319 256\n"
+                             "math500 official,rkv,lmeval_minerva,lmeval_hendrycks 500 8192\n"
                              "needle short -1 10\n"
                              "path_traversal_0.5k official,short 200 1024\n");
     assert_int_equal(kv_task_list(ROOT "/none", note_task, out, &err), KV_ENOTFOUND);
@@ -72,8 +75,16 @@ static void every_task_of_the_list_opens_in_every_variant(void **state) {
         {"countdown_2k", "short", "countdown_short", 200, 2600},
         {"countdown_gen", "official", "countdown", 200, 2748},
         {"countdown_gen", "short", "countdown_short", 200, 2748},
-        {"gsm8k", "official", "gsm8k", 1319, 2048},
+        {"gsm8k", "official", "integer", 1319, 2048},
         {"gsm8k", "short", "gsm8k_short", 1319, 300},
+        {"gsm8k", "rkv", "integer", 1319, 8192},
+        {"gsm8k", "lmeval_cot", "lmeval_gsm8k_cot", 1319, 256},
+        {"gsm8k", "lmeval_zeroshot", "lmeval_gsm8k_cot", 1319, 256},
+        {"gsm8k", "lmeval_llama", "lmeval_gsm8k_llama", 1319, 256},
+        {"math500", "official", "math", 500, 8192},
+        {"math500", "rkv", "math", 500, 8192},
+        {"math500", "lmeval_minerva", "lmeval_minerva", 500, 256},
+        {"math500", "lmeval_hendrycks", "lmeval_hendrycks", 500, 256},
         {"needle", "short", "needle", 200, 10},
         {"path_traversal_0.5k", "official", "path_traversal", 200, 1024},
         {"path_traversal_0.5k", "short", "path_traversal_short", 200, 540},
@@ -158,11 +169,11 @@ static void refuses_bad_names_and_parameters(void **state) {
         int code;
         const char *text;
     } cases[] = {
-        {"nope", NULL, KV_ENOTFOUND, "there are: countdown_0.5k countdown_2k"},
+        {"nope", NULL, KV_ENOTFOUND, "there are: aime24 countdown_0.5k"},
         {"", NULL, KV_ENOTFOUND, "no task ''"},
         {"../tasks/needle", NULL, KV_ENOTFOUND, "no task '../tasks/needle'"},
         {"needle", "official", KV_EARG, "no prompt variant 'official'; it has short"},
-        {"gsm8k", "long", KV_EARG, "it has official, short"},
+        {"gsm8k", "long", KV_EARG, "it has official, short, rkv"},
         {"needle:word=5", NULL, KV_EARG, "no parameter 'word'; it takes n (1..100000, default 200), words ("},
         {"needle:words=0", NULL, KV_EARG, "words=0 is no whole number of 1..1000000"},
         {"needle:words=-5", NULL, KV_EARG, "words=-5 is no whole number"},
@@ -256,7 +267,7 @@ static char *perfect_answer(const kv_task_info *o, const kv_item *it) {
     else if (!strcmp(o->grader, "countdown_short"))
         kv_countdown_write(it->data, KV_COUNTDOWN_TAGGED, &t);
     else {
-        int route = !strcmp(o->grader, "path_traversal"), box = !strcmp(o->grader, "gsm8k");
+        int route = !strcmp(o->grader, "path_traversal"), box = !strcmp(o->grader, "integer");
         int mark = !strcmp(o->grader, "gsm8k_short");
         kv_text_puts(&t, route ? "<Route>\n" : box ? "It is \\boxed{" : mark ? "So it is.\n#### " : "");
         kv_text_puts(&t, it->gold);
@@ -438,7 +449,13 @@ static void bad_task_files_are_refused_with_file_and_line(void **state) {
         {"version", "param.n = 3 in 4..9\nversion", "t.task:3: param.n: expected 'DEFAULT in MIN..MAX'"},
         {"version", "param.n = 3\nversion", "t.task:3: param.n: expected"},
         {"version", "param.n = 3 in 1..9\nparam.n = 3 in 1..9\nversion", "t.task:4: key 'param.n' was already"},
-        {"[v]", "[a]\n[b]\n[c]\n[d]\n[e]", "t.task:16: more than 4 variants"},
+        {"[v]", "[a]\n[b]\n[c]\n[d]\n[e]\n[f]\n[g]\n[h]\n[i]", "t.task:20: more than 8 variants"},
+        {"stop = a", "chat = yes\nstop = a", "t.task:18: chat: expected none"},
+        {"stop = a", "chat = none\nchat = none\nstop = a", "t.task:19: key 'chat' was already given"},
+        {"items = 2", "items = 2\nshots = d.jsonl", "shots, shot and shot_items belong together"},
+        {"items = 2", "items = 2\nshots = ../d\nshot = {q}\nshot_items = 9", "data must be a path inside"},
+        {"items = 2", "items = 2\nshots = d\nshot = {q}\nshot_items = 9", "source rows takes no 'shots'"},
+        {"source = rows", "source = rows_5shot", "source rows_5shot needs 'shots'"},
     };
     folder f;
     (void)state;

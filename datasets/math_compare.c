@@ -1,0 +1,266 @@
+/* math_compare.c - equality of whole answers; see math_compare.h.
+ *
+ * Lists, sets and unions are compared without order, after plus-minus has been written out; tuples, intervals and
+ * matrices place by place. */
+#include "datasets/math_compare.h"
+
+#include "datasets/math_eval.h"
+
+#include <ctype.h>
+#include <string.h>
+
+enum { MAX_MEMBERS = 32 };
+
+typedef struct {
+    const kv_math_node *node;
+    int sign;
+} member;
+
+typedef struct {
+    member m[MAX_MEMBERS];
+    int n, full;
+} members;
+
+static int compare(const kv_math_node *gold, int sg, const kv_math_node *answer, int sa);
+
+/* Letters and digits without case; brackets, quotes and points around words do not count. */
+static int same_text(kv_span a, kv_span b) {
+    static const char skip[] = " .\"'`(),-~\t\n";
+    for (;;) {
+        while (a.n && strchr(skip, *a.s)) a.s++, a.n--;
+        while (b.n && strchr(skip, *b.s)) b.s++, b.n--;
+        if (!a.n || !b.n) return !a.n && !b.n;
+        if (tolower((unsigned char)*a.s) != tolower((unsigned char)*b.s)) return 0;
+        a.s++, a.n--, b.s++, b.n--;
+    }
+}
+
+static void add_member(members *out, const kv_math_node *a, int sign) {
+    if (out->n == MAX_MEMBERS)
+        out->full = 1;
+    else
+        out->m[out->n++] = (member){a, sign};
+}
+
+static void expand(const kv_math_node *a, int sign, members *out) {
+    int nested = a->kind == KV_MATH_LIST || a->kind == KV_MATH_SET;
+    if (nested) {
+        for (const kv_math_node *c = a->child; c; c = c->next) expand(c, sign, out);
+    } else if (!sign && kv_math_has(a, KV_MATH_PLUSMINUS)) {
+        add_member(out, a, 1);
+        add_member(out, a, -1);
+    } else {
+        add_member(out, a, sign);
+    }
+}
+
+static void flatten_union(const kv_math_node *a, members *out) {
+    if (a->kind == KV_MATH_UNION || a->kind == KV_MATH_LIST)
+        for (const kv_math_node *c = a->child; c; c = c->next) flatten_union(c, out);
+    else
+        add_member(out, a, 1);
+}
+
+/* Every member of the one has a partner of its own in the other. */
+static int match(const members *gold, const members *answer) {
+    char used[MAX_MEMBERS] = {0};
+    int all = KV_SAME;
+    if (gold->full || answer->full || gold->n != answer->n) return 0;
+    for (int i = 0; i < gold->n; i++) {
+        int verdict = 0;
+        for (int k = 0; k < answer->n && !verdict; k++) {
+            if (used[k]) continue;
+            verdict = compare(gold->m[i].node, gold->m[i].sign, answer->m[k].node, answer->m[k].sign);
+            used[k] = verdict != 0;
+        }
+        if (!verdict) return 0;
+        all |= verdict;
+    }
+    return all;
+}
+
+static int compare_places(const kv_math_node *gold, const kv_math_node *answer) {
+    int all = KV_SAME;
+    const kv_math_node *a = answer->child;
+    if (gold->n != answer->n) return 0;
+    for (const kv_math_node *g = gold->child; g; g = g->next, a = a->next) {
+        int verdict = compare(g, 1, a, 1);
+        if (!verdict) return 0;
+        all |= verdict;
+    }
+    return all;
+}
+
+static int is_range(const kv_math_node *a) {
+    return a->kind == KV_MATH_TUPLE || a->kind == KV_MATH_INTERVAL;
+}
+
+static int is_vector(const kv_math_node *a) {
+    return a->kind == KV_MATH_MATRIX && (a->columns == 1 || a->columns == a->n);
+}
+
+static int is_round(const kv_math_node *a) {
+    return a->kind == KV_MATH_TUPLE && !a->closed_left && !a->closed_right;
+}
+
+static int compare_range(const kv_math_node *gold, const kv_math_node *answer) {
+    if (gold->closed_left != answer->closed_left || gold->closed_right != answer->closed_right) return 0;
+    if (gold->name.n && answer->name.n && !kv_span_equal(gold->name, answer->name)) return 0;
+    return compare_places(gold, answer);
+}
+
+/* x, f(x), f(2), Area, (x,y): what may stand left of an answer's equals sign without being part of the answer. */
+static int is_name(const kv_math_node *a) {
+    if (a->kind == KV_MATH_VARIABLE) return 1;
+    if (a->kind == KV_MATH_TUPLE || a->kind == KV_MATH_PRODUCT || a->kind == KV_MATH_SUM) {
+        const kv_math_node *c = a->child;
+        int call = a->kind == KV_MATH_PRODUCT && a->n == 2 && c->kind == KV_MATH_VARIABLE && c->next->bracketed;
+        if (call) return 1;
+        while (c && is_name(c)) c = c->next;
+        return !c;
+    }
+    return 0;
+}
+
+static int is_equation(const kv_math_node *a) {
+    return a->kind == KV_MATH_RELATION && a->n == 2 && a->child->next->op == KV_OP_EQ;
+}
+
+static int same_relation(const kv_math_node *gold, const kv_math_node *answer) {
+    const kv_math_node *a = answer->child;
+    if (gold->n != answer->n) return 0;
+    for (const kv_math_node *g = gold->child; g; g = g->next, a = a->next)
+        if (g->op != a->op || !compare(g, 1, a, 1)) return 0;
+    return KV_SAME;
+}
+
+static int compare_relations(const kv_math_node *gold, const kv_math_node *answer) {
+    if (!is_equation(gold) || !is_equation(answer)) return same_relation(gold, answer);
+    const kv_math_node *gl = gold->child, *gr = gl->next, *al = answer->child, *ar = al->next;
+    int scalars = kv_math_is_scalar(gl) && kv_math_is_scalar(gr) && kv_math_is_scalar(al) && kv_math_is_scalar(ar);
+    int verdict = scalars ? kv_math_compare_equation(gl, gr, al, ar) : 0;
+    return verdict ? verdict : same_relation(gold, answer);
+}
+
+/* answer: left = right, gold no equation. */
+static int compare_with_right(const kv_math_node *gold, int sg, const kv_math_node *answer, int sa) {
+    const kv_math_node *left = answer->child, *right = left->next;
+    int verdict = compare(gold, sg, right, sa);
+    if (!verdict || is_name(left)) return verdict;
+    if (kv_math_is_scalar(left) && kv_math_is_closed(left)) return compare(gold, sg, left, sa) ? verdict : 0;
+    return 0;
+}
+
+static int compare_numerals(const kv_math_node *gold, const kv_math_node *answer) {
+    kv_span g = gold->name, a = answer->name;
+    while (g.n > 1 && *g.s == '0') g.s++, g.n--;
+    while (a.n > 1 && *a.s == '0') a.s++, a.n--;
+    return gold->base == answer->base && kv_span_equal(g, a) ? KV_SAME : 0;
+}
+
+/* The digits alone: problems with such an answer name the base. */
+static int compare_digits(const kv_math_node *gold, const kv_math_node *answer) {
+    mpz_t digits;
+    char text[64];
+    if (answer->kind != KV_MATH_NUMBER || mpz_cmp_ui(mpq_denref(answer->number), 1) || gold->name.n >= sizeof text)
+        return 0;
+    memcpy(text, gold->name.s, gold->name.n);
+    text[gold->name.n] = 0;
+    int same = !mpz_init_set_str(digits, text, 10) && !mpz_cmp(digits, mpq_numref(answer->number));
+    mpz_clear(digits);
+    return same ? KV_SAME | KV_SAME_BASE : 0;
+}
+
+/* (C) against c: choices have no case. */
+static int same_choice(const kv_math_node *gold, const kv_math_node *answer) {
+    return gold->kind == KV_MATH_VARIABLE && answer->kind == KV_MATH_VARIABLE && gold->bracketed && gold->name.n == 1 &&
+           *gold->name.s >= 'A' && *gold->name.s <= 'J' && answer->name.n == 1 && !answer->sub.n &&
+           *gold->name.s == toupper((unsigned char)*answer->name.s);
+}
+
+static int is_listed(const kv_math_node *a, int sign) {
+    return a->kind == KV_MATH_LIST || a->kind == KV_MATH_SET || (!sign && kv_math_has(a, KV_MATH_PLUSMINUS));
+}
+
+static int compare_lists(const kv_math_node *gold, int sg, const kv_math_node *answer, int sa) {
+    members g = {0}, a = {0};
+    int unions = gold->kind == KV_MATH_UNION || answer->kind == KV_MATH_UNION;
+    if (unions) {
+        flatten_union(gold, &g);
+        flatten_union(answer, &a);
+    } else {
+        expand(gold, sg, &g);
+        expand(answer, sa, &a);
+        for (int i = 0; i < g.n; i++) g.m[i].sign = g.m[i].sign ? g.m[i].sign : 1;
+        for (int i = 0; i < a.n; i++) a.m[i].sign = a.m[i].sign ? a.m[i].sign : 1;
+    }
+    return match(&g, &a);
+}
+
+static int compare(const kv_math_node *gold, int sg, const kv_math_node *answer, int sa) {
+    if (gold->kind == KV_MATH_TEXT || answer->kind == KV_MATH_TEXT)
+        return gold->kind == answer->kind && same_text(gold->name, answer->name) ? KV_SAME : 0;
+    if (gold->kind == KV_MATH_RELATION && answer->kind == KV_MATH_RELATION) return compare_relations(gold, answer);
+    if (gold->kind == KV_MATH_RELATION)
+        return is_equation(gold) && is_name(gold->child) ? compare(gold->child->next, sg, answer, sa) : 0;
+    int listed = is_listed(gold, sg) || is_listed(answer, sa);
+    if (is_equation(answer)) return compare_with_right(gold, sg, answer, sa);
+    if (gold->kind == KV_MATH_UNION || answer->kind == KV_MATH_UNION || listed)
+        return compare_lists(gold, sg, answer, sa);
+    if (gold->kind == KV_MATH_BASED)
+        return answer->kind == KV_MATH_BASED ? compare_numerals(gold, answer) : compare_digits(gold, answer);
+    if (is_range(gold) && is_range(answer)) return compare_range(gold, answer);
+    if ((is_vector(gold) && is_round(answer)) || (is_round(gold) && is_vector(answer)))
+        return compare_places(gold, answer);
+    if (gold->kind == KV_MATH_MATRIX)
+        return answer->kind == KV_MATH_MATRIX && gold->columns == answer->columns ? compare_places(gold, answer) : 0;
+    if (same_choice(gold, answer)) return KV_SAME;
+    if (!kv_math_is_scalar(gold) || !kv_math_is_scalar(answer)) return 0;
+    return kv_math_compare_scalar(gold, sg ? sg : 1, answer, sa ? sa : 1);
+}
+
+int kv_math_compare(const kv_math_node *gold, const kv_math_node *answer) {
+    return compare(gold, 0, answer, 0);
+}
+
+static const char *name_verdict(int verdict) {
+    return !verdict                    ? "another value"
+           : verdict & KV_SAME_ROUNDED ? "same, rounded decimal"
+           : verdict & KV_SAME_BASE    ? "same digits, base not written"
+                                       : "same";
+}
+
+/* A word of up to three letters may be a product, so words that differ are read a second time. */
+static int read_and_compare(kv_span gold, kv_span answer, unsigned flags, const char **reason) {
+    kv_math_answer g, a;
+    int verdict;
+    kv_math_parse(gold, flags | KV_PARSE_COMMAS, &g);
+    int listed = g.root && (g.root->kind == KV_MATH_LIST || g.root->kind == KV_MATH_SET);
+    kv_math_parse(answer, flags | (listed ? 0 : KV_PARSE_COMMAS), &a);
+    kv_math_shape(&g);
+    kv_math_shape(&a);
+    if (g.root && a.root) {
+        verdict = kv_math_compare(g.root, a.root);
+        *reason = name_verdict(verdict);
+    } else {
+        verdict = kv_latex_same(&g.latex, &a.latex);
+        *reason = verdict  ? "not understood, same text"
+                  : g.root ? "answer not understood"
+                           : "gold not understood, another text";
+    }
+    int words = g.root && a.root && (g.root->kind == KV_MATH_TEXT || a.root->kind == KV_MATH_TEXT);
+    kv_math_answer_free(&g);
+    kv_math_answer_free(&a);
+    if (!verdict && words) { /* xyz against zyx */
+        const char *unused;
+        verdict = read_and_compare(gold, answer, flags | KV_PARSE_LETTERS, &unused);
+        if (verdict) *reason = unused;
+    }
+    return verdict;
+}
+
+int kv_math_strict(kv_span gold, kv_span answer, unsigned flags, const char **reason) {
+    int verdict = read_and_compare(gold, answer, flags, reason);
+    kv_math_eval_done();
+    return verdict != 0;
+}
