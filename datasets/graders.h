@@ -11,6 +11,7 @@ typedef struct kv_grader {
     const char *name;
     int version;
     const char *data_kind; /* what data must be (source.h), or NULL */
+    int sets_compat;       /* else kv_task_grade copies score */
     /* *g arrives zeroed.  data: kv_item.data. */
     void (*grade)(const void *data, const char *gold, const char *output, kv_grade *g);
 } kv_grader;

@@ -287,4 +287,5 @@ void kv_item_free(kv_item *it) {
 void kv_task_grade(const kv_task *t, const kv_item *it, const char *output, kv_grade *g) {
     memset(g, 0, sizeof *g);
     t->grader->grade(it->data, it->gold, output, g);
+    if (!t->grader->sets_compat) g->compat = g->score;
 }

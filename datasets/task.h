@@ -37,10 +37,13 @@ typedef struct kv_task_info {
 } kv_task_info;
 
 typedef struct kv_grade {
-    double score;   /* accuracy: 0 or 1 */
+    double
+        score; /* accuracy, 0 or 1 (0..1 where a benchmark scores by share); the strict verdict where there are two */
+    double compat;  /* by the published rules; the same as score where a task has one grader */
     double partial; /* 0..1 */
     int answered;   /* an answer could be extracted */
     char extracted[512];
+    const char *rule, *reason; /* how the answer was found, why it got its score: static texts, or NULL */
 } kv_grade;
 
 int kv_task_open(const char *spec, const kv_task_options *o, kv_task **out, kv_error *err);

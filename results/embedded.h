@@ -3,6 +3,7 @@
 #define KV_EMBEDDED_H
 
 extern const char kv_embedded_schema_sql[];
+extern const char kv_embedded_migrate_2_sql[];
 extern const char kv_embedded_queries_cells_sql[];
 extern const char kv_embedded_queries_dump_sql[];
 extern const char kv_embedded_queries_paper_sql[];

@@ -30,6 +30,7 @@ static const kv_field fields[] = {
     FIELD("n", "n", INT64, n, PLAIN, IDENTITY),
     FIELD("accuracy", "accuracy", REAL, accuracy, ACCURACY, KEEP),
     FIELD("stderr", "", REAL, stderr_, SHARE, DATA),
+    FIELD("compat", "compat", REAL, compat, SHARE, RESULT),
     FIELD("partial", "partial", REAL, partial, SHARE, RESULT),
     FIELD("peak_slots", "peak slots", REAL, peak_slots, AMOUNT, RESULT),
     FIELD("mean_slots", "mean slots", REAL, mean_slots, AMOUNT, RESULT),
@@ -39,6 +40,7 @@ static const kv_field fields[] = {
     FIELD("decode_tok_s", "decode/s", REAL, decode_tok_s, AMOUNT, RESULT),
     FIELD("mean_tokens", "tokens", REAL, mean_tokens, AMOUNT, RESULT),
     FIELD("n_length", "cut off", INT64, n_length, PLAIN, TROUBLE),
+    FIELD("n_no_answer", "no answer", INT64, n_no_answer, PLAIN, TROUBLE),
     FIELD("n_errors", "errors", INT64, n_errors, PLAIN, TROUBLE),
     FIELD("cell_key", "", TEXT, cell_key, PLAIN, DATA),
     FIELD("error", "", TEXT, error, PLAIN, DATA),
@@ -155,11 +157,13 @@ static int varies(const kv_field *f, const kv_cell *cells, size_t n) {
     return 0;
 }
 
-/* Partial credit that equals accuracy everywhere says nothing. */
+/* Partial credit and published rules that equal accuracy everywhere say nothing. */
 static int repeats_accuracy(const kv_field *f, const kv_cell *cells, size_t n) {
-    if (f->offset != offsetof(kv_cell, partial)) return 0;
-    for (size_t i = 0; i < n; i++)
-        if (!isnan(cells[i].accuracy) && cells[i].partial != cells[i].accuracy) return 0;
+    if (f->offset != offsetof(kv_cell, partial) && f->offset != offsetof(kv_cell, compat)) return 0;
+    for (size_t i = 0; i < n; i++) {
+        double v = kv_field_number(f, &cells[i]);
+        if (!isnan(cells[i].accuracy) && !isnan(v) && v != cells[i].accuracy) return 0;
+    }
     return 1;
 }
 

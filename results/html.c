@@ -28,11 +28,14 @@ static const struct {
               "was compressed, which lets a policy look for the answer. The two are not comparable."},
     {"accuracy", "Mean score over n samples, plus or minus its standard error: the sample standard deviation (divisor "
                  "n - 1) over the square root of n. Samples that failed are counted as errors and are not in n."},
+    {"compat", "The same outputs by the rules of the published grader, its faults included; accuracy is the strict "
+               "grader's."},
     {"partial", "Mean partial credit, for tasks that have it."},
     {"peak slots, mean slots", "Slots held, averaged over layers and KV heads: the largest value over all forward "
                                "passes and samples, prefill included, and the mean over decode steps."},
     {"peak KV", "Bytes of the cache of one sequence as read from the allocator, the largest value over the samples."},
     {"prefill/s, decode/s", "Tokens per second of the whole batch, sum of tokens over sum of seconds."},
+    {"no answer", "Samples that ended by themselves and held no answer."},
     {"tokens, cut off", "Generated tokens per sample, and how many of the n samples had to be stopped at the limit "
                         "(max new) before they ended by themselves. Their answers are graded as far as they got."},
 };

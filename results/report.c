@@ -76,7 +76,9 @@ static void add_legend(kv_string *t, const kv_table_plan *p) {
     } notes[] = {{"accuracy", "accuracy: mean +- standard error over n samples"},
                  {"peak_slots", "slots: per layer and KV head, the prompt included"},
                  {"kv_bytes_peak", "peak KV: cache bytes of one sequence, measured"},
-                 {"n_length", "cut off: samples stopped at the max new limit"}};
+                 {"n_length", "cut off: samples stopped at the max new limit"},
+                 {"n_no_answer", "no answer: samples that ended before it without one"},
+                 {"compat", "compat: the same outputs by the published grader"}};
     const char *gap = "\n";
     size_t results = 0;
     for (size_t k = 0; k < p->n_shown; k++) results += p->shown[k]->role == KV_ROLE_RESULT;

@@ -86,7 +86,8 @@ typedef struct kv_sample_row {
     const char *stop, *output, *extracted, *gold;
     double score, partial;
     int answered;
-    double strict, compat; /* NAN = not graded that way */
+    double strict, compat;     /* the strict and the published verdict; NAN = not graded that way */
+    const char *rule, *reason; /* which rule found the answer; why the score is what it is */
     double prefill_s, decode_s, peak_slots, mean_slots;
     int64_t kv_bytes_peak, n_evictions, n_moved;
     int prefill_shared;         /* the forward over the prompt was shared with other cells */
@@ -124,12 +125,14 @@ typedef struct kv_cell {
     int budget, buffer, batch, max_new;
     int64_t seed, n;
     double accuracy, stderr_, partial;  /* stderr: sample sd (n-1) / sqrt(n) */
+    double compat;                      /* mean verdict of the published rule; NAN when not graded that way */
     double peak_slots, mean_slots;      /* max over samples; mean over samples */
     int64_t kv_bytes_peak;              /* max over samples of one sequence's peak */
     int64_t kv_bytes_batch_peak;        /* memory.kv: the whole batch */
     double prefill_tok_s, decode_tok_s; /* NAN when not measured */
     double mean_tokens;                 /* generated per sample */
     int64_t n_length;                   /* stopped at the length limit */
+    int64_t n_no_answer;                /* ended before it, and held no answer */
     int64_t n_errors;
 } kv_cell;
 /* Latest state of the cells in keys, in their order (NULL = every cell of the file, in order of first appearance);

@@ -62,6 +62,8 @@ static void read_cell(sqlite3_stmt *st, kv_cell *c) {
     copy_file_title(st, 30, c->gates, sizeof c->gates);
     copy_text(st, 31, c->sampling, sizeof c->sampling);
     c->seed = sqlite3_column_int64(st, 32);
+    c->compat = real_or_nan(st, 33);
+    c->n_no_answer = sqlite3_column_int64(st, 34);
 }
 
 static int read_cells(kv_store *s, const char *keys_json, kv_cell **out, size_t *n, kv_error *err) {

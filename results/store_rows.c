@@ -242,6 +242,8 @@ int kv_store_sample(kv_store *s, int64_t run_id, const kv_sample_row *r, kv_erro
                                 INT(r, answered),
                                 REAL(r, strict),
                                 REAL(r, compat),
+                                TEXT(r, rule),
+                                TEXT(r, reason),
                                 REAL(r, prefill_s),
                                 REAL(r, decode_s),
                                 REAL(r, peak_slots),

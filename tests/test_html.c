@@ -57,6 +57,7 @@ static kv_cell cell(const char *policy, int budget, double accuracy) {
                  .accuracy = accuracy,
                  .stderr_ = 0.036,
                  .partial = NAN,
+                 .compat = NAN,
                  .peak_slots = 160,
                  .mean_slots = 150,
                  .kv_bytes_peak = 3 << 20,

@@ -29,6 +29,7 @@ static kv_cell cell(const char *policy, int budget, double accuracy) {
                  .accuracy = accuracy,
                  .stderr_ = 0.0361,
                  .partial = accuracy,
+                 .compat = accuracy,
                  .peak_slots = budget + 32,
                  .mean_slots = budget + 9.25,
                  .kv_bytes_peak = 3 << 20,
@@ -44,7 +45,7 @@ static kv_cell cell(const char *policy, int budget, double accuracy) {
 static kv_cell failed(const char *policy, int budget, const char *status, const char *error) {
     kv_cell c = cell(policy, budget, NAN);
     c.n = 0;
-    c.stderr_ = c.partial = c.peak_slots = c.mean_slots = c.decode_tok_s = c.mean_tokens = NAN;
+    c.stderr_ = c.partial = c.compat = c.peak_slots = c.mean_slots = c.decode_tok_s = c.mean_tokens = NAN;
     c.kv_bytes_peak = c.kv_bytes_batch_peak = 0;
     snprintf(c.status, sizeof c.status, "%s", status);
     snprintf(c.error, sizeof c.error, "%s", error);
@@ -89,13 +90,15 @@ static void shows_columns_that_vary(void **state) {
     snprintf(cells[1].query, sizeof cells[1].query, "before");
     cells[1].n = 39;
     cells[1].partial = 0.75;
+    cells[1].compat = 0.5;
+    cells[1].n_no_answer = 2;
     cells[1].n_length = 3;
     cells[1].n_errors = 1;
     cells[0].stderr_ = cells[1].stderr_ = NAN;
     char *t = report(KV_TABLE, cells, 2);
-    assert_non_null(strstr(t, "\n\nquery   policy    M   n  accuracy  partial"));
-    assert_non_null(strstr(t, "cut off  errors\n"));
-    assert_non_null(strstr(t, "before  h2o     128  39      .250     .750"));
+    assert_non_null(strstr(t, "\n\nquery   policy    M   n  accuracy  compat  partial"));
+    assert_non_null(strstr(t, "cut off  no answer  errors\n"));
+    assert_non_null(strstr(t, "before  h2o     128  39      .250    .500     .750"));
     assert_null(strstr(t, "query after"));
     free(t);
 }
@@ -199,7 +202,7 @@ static void quotes_csv_as_rfc_4180_says(void **state) {
     assert_true(last > first);
     const char *tail = ",window:sinks=0-128,\"one, \"\"two\"\"\nthree\"";
     assert_memory_equal(last - strlen(tail), tail, strlen(tail));
-    assert_non_null(strstr(last, ",40,0.1,0.0361,0.1,160,137.25,3145728,12582912,,61.23,20,0,0,h2o-128,\r\n"));
+    assert_non_null(strstr(last, ",40,0.1,0.0361,0.1,0.1,160,137.25,3145728,12582912,,61.23,20,0,0,0,h2o-128,\r\n"));
     free(t);
 }
 

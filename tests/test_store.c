@@ -20,6 +20,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "results/embedded.h"
 #include "results/process.h"
 #include "results/store_internal.h"
 
@@ -118,6 +119,7 @@ static kv_sample_row sample(const char *item, int k, double score) {
                            .answered = 1,
                            .strict = NAN,
                            .compat = NAN,
+                           .rule = "tag",
                            .peak_slots = 100,
                            .mean_slots = 90,
                            .kv_bytes_peak = 4096,
@@ -152,9 +154,12 @@ static void stores_every_kind_of_row(void **state) {
                      1);
     assert_int_equal(sql_int(path, "SELECT count(*) FROM host WHERE hostname IS NULL"), 1);
     assert_int_equal(sql_int(path, "SELECT count(*) FROM run WHERE status = 'done' AND finished >= started"), 1);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM sample WHERE strict IS NULL AND score = 1 AND "
-                                   "json_extract(tokens, '$[2]') = 7 AND output LIKE '%DROP TABLE%'"),
-                     1);
+    assert_int_equal(
+        sql_int(
+            path,
+            "SELECT count(*) FROM sample WHERE strict IS NULL AND score = 1 AND rule = 'tag' AND reason IS NULL AND "
+            "json_extract(tokens, '$[2]') = 7 AND output LIKE '%DROP TABLE%'"),
+        1);
     assert_int_equal(sql_int(path, "SELECT value FROM counter WHERE name = 'evictions'"), 12);
     assert_int_equal(sql_int(path, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
 }
@@ -263,6 +268,8 @@ static void aggregates_a_cell_over_its_runs(void **state) {
         r.kv_bytes_peak = 1000 - i;
         r.stop = i == 3 ? "length" : "eos";
         r.partial = 0.5;
+        r.compat = i == 1;
+        r.answered = i != 0 && i != 3; /* item 3 was cut off */
         assert_int_equal(kv_store_sample(s, run, &r, &err), KV_OK);
     }
     kv_sample_row bad = sample("i9", 0, NAN);
@@ -296,6 +303,8 @@ static void aggregates_a_cell_over_its_runs(void **state) {
     assert_true(c[0].accuracy == 0.75);
     assert_true(fabs(c[0].stderr_ - 0.25) < 1e-15); /* sd = sqrt(0.75 / 3) = 0.5 */
     assert_true(c[0].partial == 0.5);
+    assert_true(c[0].compat == 0.25);
+    assert_int_equal(c[0].n_no_answer, 1);
     assert_true(c[0].peak_slots == 103);
     assert_true(c[0].mean_slots == 15);
     assert_int_equal(c[0].kv_bytes_peak, 1000);
@@ -306,6 +315,7 @@ static void aggregates_a_cell_over_its_runs(void **state) {
     assert_string_equal(c[1].status, "oom");
     assert_string_equal(c[1].error, "12 GiB wanted, 8 GiB free");
     assert_int_equal(c[1].n, 0);
+    assert_true(isnan(c[1].compat));
     assert_true(isnan(c[1].accuracy) && isnan(c[1].stderr_) && isnan(c[1].peak_slots));
     free(c);
     kv_store_close(s);
@@ -562,6 +572,26 @@ static void migrates_a_file_of_version_0_and_keeps_its_rows(void **state) {
     kv_store_close(open_ok(path));
 }
 
+static void migrates_a_file_of_version_1(void **state) {
+    (void)state;
+    const char *path = in_folder("one.sqlite");
+    sql_run(path, kv_embedded_schema_sql);
+    sql_run(path, "PRAGMA application_id = 1414678861; PRAGMA user_version = 1;"
+                  "INSERT INTO run(id, cell_key, status) VALUES (1, 'k', 'done');"
+                  "INSERT INTO sample(run_id, cell_key, item, k, tokens, n_tokens, stop, score, answered, status)"
+                  " VALUES (1, 'k', 'i', 0, '[]', 0, 'eos', 1, 1, 'ok')");
+    kv_store *s = open_ok(path);
+    kv_error err = {0};
+    kv_cell *c;
+    size_t n;
+    assert_int_equal(kv_store_cells(s, NULL, 0, &c, &n, &err), KV_OK);
+    assert_int_equal(n, 1);
+    assert_true(c[0].accuracy == 1 && isnan(c[0].compat) && c[0].n_no_answer == 0);
+    free(c);
+    kv_store_close(s);
+    assert_int_equal(sql_int(path, "SELECT count(*) FROM sample WHERE rule IS NULL AND reason IS NULL"), 1);
+}
+
 static void rolls_a_failed_migration_back(void **state) {
     (void)state;
     const char *path = in_folder("clash.sqlite");
@@ -782,6 +812,7 @@ int main(void) {
         cmocka_unit_test(keeps_every_committed_sample_when_the_writer_is_killed),
         cmocka_unit_test(leaves_runs_of_the_living_and_of_other_machines_alone),
         cmocka_unit_test(migrates_a_file_of_version_0_and_keeps_its_rows),
+        cmocka_unit_test(migrates_a_file_of_version_1),
         cmocka_unit_test(rolls_a_failed_migration_back),
         cmocka_unit_test(refuses_a_file_of_a_newer_version),
         cmocka_unit_test(refuses_what_is_not_a_results_file),

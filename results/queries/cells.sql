@@ -12,7 +12,7 @@ SELECT c.status, coalesce(m.path, c.model) AS model, c.policy, c.policy_title, c
             ELSE printf('temperature %g', r.temperature) || CASE WHEN r.top_p < 1 THEN printf(' top-p %g', r.top_p) ELSE '' END
                  || CASE WHEN r.top_k > 0 THEN printf(' top-k %d', r.top_k) ELSE '' END
                  || CASE WHEN r.min_p > 0 THEN printf(' min-p %g', r.min_p) ELSE '' END END AS sampling,
-       r.seed
+       r.seed, c.compat, c.n_no_answer
 FROM wanted AS w JOIN cell AS c ON c.cell_key = w.cell_key JOIN run AS r ON r.id = c.run_id
 LEFT JOIN model AS m ON m.id = r.model_id
 ORDER BY w.place;
