@@ -90,6 +90,11 @@ static void add_legend(kv_string *t, const kv_table_plan *p) {
             gap = i % 2 ? "\n" : "; ";
         }
     kv_string_add(t, "\n");
+    for (size_t k = 0; k < p->n_shown; k++)
+        if (!strcmp(p->shown[k]->key, "stderr_items_fixed"))
+            kv_string_add(t,
+                          "accuracy is avg@k: its +- takes the items for a random draw, +-fixed takes them as given\n"
+                          "pass@k: one of k samples is right, unbiased; maj@k: the most frequent answer is\n");
 }
 
 static void add_failed(kv_string *t, const kv_cell *cells, size_t n) {
