@@ -16,6 +16,7 @@
 #include "engine/draw.h"
 #include "engine/sampler.h"
 #include "tests/support/golden.h"
+#include "tests/support/narrow.h"
 
 enum { MAX_ROW = 512 };
 static const uint64_t NUMBERS = (uint64_t)1 << 53;
@@ -204,6 +205,13 @@ static void tokens_are_drawn_as_often_as_their_probability_says(void **state) {
         for (int by_seed = 0; by_seed < 2; by_seed++) compare_frequencies(&how[i], by_seed);
 }
 
+static void every_parameter_reaches_the_draw(void **state) {
+    (void)state;
+    kv_engine *e = th_open_tiny(KV_FAST, 2);
+    th_expect_parameters_to_arrive(e);
+    kv_engine_close(e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(filters_leave_what_transformers_leaves),
@@ -212,6 +220,7 @@ int main(void) {
         cmocka_unit_test(a_row_that_is_no_number_is_reported),
         cmocka_unit_test(the_stream_is_splitmix64),
         cmocka_unit_test(weights_are_exponentials_and_never_rise),
+        cmocka_unit_test(every_parameter_reaches_the_draw),
         cmocka_unit_test(tokens_are_drawn_as_often_as_their_probability_says),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

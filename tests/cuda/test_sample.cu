@@ -190,6 +190,27 @@ static int draws_match_ties(void) {
     return compare_draws(1009, 60, 8, 4, 1) + compare_draws(20011, 15, 4, 2, 1) + compare_draws(20011, 15, 2, 0, 1);
 }
 
+/* top-k keeps what ties with the k-th: 1, 3 and 4 here, which the stream must all reach. */
+static int top_k_keeps_ties(void) {
+    static const float logit[6] = {-1, 2, -2, 2, 2, 0};
+    int seen[6] = {0};
+    batch b = make_batch(MAX_N, 6);
+    uint64_t keys[6];
+    int failed = 0;
+    for (int i = 0; i < MAX_N; i++) {
+        memcpy(b.logits + 6 * i, logit, sizeof logit);
+        b.how[i].temperature = 0.5f, b.how[i].top_k = 2, b.how[i].seed = 1ull << i;
+    }
+    batch was = b;
+    run_batch(&b, 0);
+    for (int i = 0; i < MAX_N; i++) {
+        failed += b.token[i] != host_token(&b, i, was.step[i], keys);
+        if (b.token[i] >= 0 && b.token[i] < 6) seen[b.token[i]]++;
+    }
+    free(b.logits);
+    return failed + (seen[1] + seen[3] + seen[4] != MAX_N) + !seen[1] + !seen[3] + !seen[4];
+}
+
 /* How often each of four tokens comes out over many steps of one seed. */
 static int draws_follow_the_distribution(void) {
     static const float logit[4] = {0, 1, -1, 2};
@@ -220,6 +241,7 @@ int main(int argc, char **argv) {
         {"draws_from_small_vocabularies_match_the_host", draws_match_small},
         {"draws_from_large_vocabularies_match_the_host", draws_match_large},
         {"draws_among_ties_match_the_host", draws_match_ties},
+        {"top_k_keeps_all_that_tie_with_the_last", top_k_keeps_ties},
         {"draws_follow_the_distribution", draws_follow_the_distribution},
     };
     return check_main(argc, argv, checks, sizeof checks / sizeof *checks);
