@@ -38,8 +38,8 @@ KV_DRAW_FN int kv_draw_steps(float best, float x, float temperature, uint32_t *s
     return 1;
 }
 
-/* e^-(steps 2^-26) in units of 2^-43, at most 1.5e-8 of it off, never rising with steps: 2^-n from the whole part of
- * steps log2(e), Taylor's series of 2^-f for the rest. */
+/* e^-(steps 2^-26) in units of 2^-43, within 2e-8 of it and one unit, never rising with steps: 2^-n from the whole part
+ * of its binary logarithm, Taylor's series of 2^-f for the rest. */
 KV_DRAW_FN uint64_t kv_draw_weight(uint32_t steps) {
     uint64_t t = steps * (uint64_t)0xB8AA3B29u; /* log2(e) 2^31 */
     uint64_t f = t >> 25 & 0xFFFFFFFFu, r = 0x1B5;
