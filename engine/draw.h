@@ -38,21 +38,24 @@ KV_DRAW_FN int kv_draw_steps(float best, float x, float temperature, uint32_t *s
     return 1;
 }
 
+KV_DRAW_FN uint32_t kv_draw_high(uint32_t a, uint32_t b) {
+    return (uint32_t)((uint64_t)a * b >> 32);
+}
+
 /* e^-(steps 2^-26) in units of 2^-43, within 2e-8 of it and one unit, never rising with steps: 2^-n from the whole part
  * of its binary logarithm, Taylor's series of 2^-f for the rest. */
 KV_DRAW_FN uint64_t kv_draw_weight(uint32_t steps) {
-    uint64_t t = steps * (uint64_t)0xB8AA3B29u; /* log2(e) 2^31 */
-    uint64_t f = t >> 25 & 0xFFFFFFFFu, r = 0x1B5;
-    r = 0x162C - (r * f >> 32);
-    r = 0xFFE6 - (r * f >> 32);
-    r = 0xA1849 - (r * f >> 32);
-    r = 0x576200 - (r * f >> 32);
-    r = 0x276556E - (r * f >> 32);
-    r = 0xE35846C - (r * f >> 32);
-    r = 0x3D7F7BFF - (r * f >> 32);
-    r = 0xB17217F8 - (r * f >> 32);
-    r = 0x100000000u - (r * f >> 32);
-    return r << 11 >> (t >> 57);
+    uint64_t t = (uint64_t)steps * 0xB8AA3B29u; /* log2(e) 2^31 */
+    uint32_t f = (uint32_t)(t >> 25), r = 0x1B5;
+    r = 0x162C - kv_draw_high(r, f);
+    r = 0xFFE6 - kv_draw_high(r, f);
+    r = 0xA1849 - kv_draw_high(r, f);
+    r = 0x576200 - kv_draw_high(r, f);
+    r = 0x276556E - kv_draw_high(r, f);
+    r = 0xE35846C - kv_draw_high(r, f);
+    r = 0x3D7F7BFF - kv_draw_high(r, f);
+    r = 0xB17217F8 - kv_draw_high(r, f);
+    return (0x100000000u - kv_draw_high(r, f)) << 11 >> (t >> 57);
 }
 
 KV_DRAW_FN uint64_t kv_draw_clamp(double x, uint64_t most) {
