@@ -9,11 +9,11 @@ static const command_help commands[KV_N_CMDS] = {
     [KV_CMD_RUN] =
         {"run", "run policies over tasks and record every sample",
          "  trimbench run\n"
+         "  trimbench run --task gsm8k --temperature 0.6 --top-p 0.95 --samples 8\n"
          "  trimbench run --policy full,window,h2o,snapkv,trimkv --budget 128..1024*2 --task countdown_0.5k\n"
          "  trimbench run --policy trimkv,window:sinks=0 --task needle:words=900 --query before \\\n"
          "                --prefill stream:32 --limit 200 --format json\n"
-         "  trimbench run --model other.gguf --policy full,h2o --task gsm8k --dry-run\n"
-         "  trimbench run --task gsm8k --temperature 0.6 --top-p 0.95 --samples 8\n",
+         "  trimbench run --model other.gguf --policy full,h2o --task gsm8k --dry-run\n",
          "Options that take lists form a cross product; every cell becomes a row, also when it fails.\n"
          "The same command again resumes: finished samples are never run twice.\n"
          "Exit: 0 all cells done, 1 a cell failed, 2 bad usage, 3 cannot start, 130 interrupted.\n"},
