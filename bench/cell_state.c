@@ -46,7 +46,7 @@ static int task_row(kv_sweep *s, const kv_cell_run *c, int64_t *id, kv_error *er
 
 static int begin_row(kv_sweep *s, kv_cell_run *c, kv_error *err) {
     const kv_plan_cell *p = c->plan;
-    const kv_sampling *sampling = &s->plan->sampling;
+    const kv_sampling *sampling = &s->plan->tasks[p->task].sampling;
     int threads = (int)kv_opts_int(s->o, KV_OPT_THREADS);
     char prefill[24];
     kv_prefill_text(p->chunk, prefill);

@@ -9,6 +9,7 @@
 #include "bench/command.h"
 #include "bench/plan.h"
 #include "bench/prompt_text.h"
+#include "bench/sampling.h"
 #include "bench/setup.h"
 #include "results/stringbuf.h"
 
@@ -261,17 +262,17 @@ static int generate(generation *g, const kv_axes *a, kv_error *err) {
     kv_ids ids = {0};
     size_t n_context = 0;
     kv_setup setup = {0};
-    int rc = make_ids(g, &ids, &n_context, err);
+    kv_sampling sampling;
+    int rc = kv_sampling_choose(o, &g->session.id, &sampling, err);
+    sampling.seed = (uint64_t)kv_opts_int(o, KV_OPT_SEED);
+    if (rc == KV_OK) rc = make_ids(g, &ids, &n_context, err);
     if (rc == KV_OK) {
-        g->request =
-            (kv_request){.prompt = ids.ids,
-                         .n_prompt = (int)ids.n,
-                         .n_context = (int)(a->query_before[0] ? ids.n : n_context),
-                         .max_new = (int)kv_opts_int(o, KV_OPT_MAX_NEW_TOKENS),
-                         .ignore_eos = kv_opts_flag(o, KV_OPT_IGNORE_EOS),
-                         .sampling = {(float)kv_opts_real(o, KV_OPT_TEMPERATURE), (float)kv_opts_real(o, KV_OPT_TOP_P),
-                                      (int)kv_opts_int(o, KV_OPT_TOP_K), (float)kv_opts_real(o, KV_OPT_MIN_P),
-                                      (uint64_t)kv_opts_int(o, KV_OPT_SEED)}};
+        g->request = (kv_request){.prompt = ids.ids,
+                                  .n_prompt = (int)ids.n,
+                                  .n_context = (int)(a->query_before[0] ? ids.n : n_context),
+                                  .max_new = (int)kv_opts_int(o, KV_OPT_MAX_NEW_TOKENS),
+                                  .ignore_eos = kv_opts_flag(o, KV_OPT_IGNORE_EOS),
+                                  .sampling = sampling};
         const kv_setup_args args = {.spec = &a->policies[0],
                                     .budget = a->budgets[0],
                                     .buffer = a->buffers[0],

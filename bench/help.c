@@ -9,6 +9,7 @@ static const command_help commands[KV_N_CMDS] = {
     [KV_CMD_RUN] =
         {"run", "run policies over tasks and record every sample",
          "  trimbench run\n"
+         "  trimbench run --task gsm8k --temperature 0.6 --top-p 0.95 --samples 8\n"
          "  trimbench run --policy full,window,h2o,snapkv,trimkv --budget 128..1024*2 --task countdown_0.5k\n"
          "  trimbench run --policy trimkv,window:sinks=0 --task needle:words=900 --query before \\\n"
          "                --prefill stream:32 --limit 200 --format json\n"

@@ -40,6 +40,7 @@ typedef enum kv_opt_id {
     KV_OPT_MAX_NEW,
     KV_OPT_MAX_NEW_TOKENS,
     KV_OPT_SEED,
+    KV_OPT_SAMPLING,
     KV_OPT_TEMPERATURE,
     KV_OPT_TOP_P,
     KV_OPT_TOP_K,

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "bench/place.h"
+#include "bench/sampling.h"
 
 enum { MAX_CELLS = 20000 };
 
@@ -178,6 +179,20 @@ static int open_tasks(const kv_opts *o, kv_plan *p, kv_error *err) {
     return KV_OK;
 }
 
+static int choose_sampling(const kv_opts *o, kv_plan *p, kv_error *err) {
+    for (size_t i = 0; i < p->n_tasks; i++) {
+        kv_plan_task *t = &p->tasks[i];
+        int rc = kv_sampling_choose(o, &p->models[t->model], &t->sampling, err);
+        if (rc) return rc;
+        if (p->n_samples > 1 && t->sampling.temperature == 0)
+            return kv_fail(err, KV_EARG,
+                           "--samples %d of %.200s, which is greedy: every answer would be the same; give "
+                           "--temperature, or --sampling model",
+                           p->n_samples, p->models[t->model].model_path);
+    }
+    return KV_OK;
+}
+
 static void set_key(const kv_plan *p, kv_plan_cell *c) {
     const kv_plan_task *t = &p->tasks[c->task];
     const kv_identity *m = &p->models[t->model];
@@ -201,10 +216,10 @@ static void set_key(const kv_plan *p, kv_plan_cell *c) {
         .chunk = c->chunk,
         .query_before = c->query_before,
         .max_new = c->max_new,
-        .temperature = p->sampling.temperature,
-        .top_p = p->sampling.top_p,
-        .min_p = p->sampling.min_p,
-        .top_k = p->sampling.top_k,
+        .temperature = t->sampling.temperature,
+        .top_p = t->sampling.top_p,
+        .min_p = t->sampling.min_p,
+        .top_k = t->sampling.top_k,
         .seed = t->seed,
         .backend = kv_place_name(c->device),
         .numerics = c->numerics == KV_EXACT ? "exact" : "fast",
@@ -227,12 +242,9 @@ int kv_plan_build(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_error 
     int rc;
     memset(p, 0, sizeof *p);
     p->n_samples = (int)kv_opts_int(o, KV_OPT_SAMPLES);
-    p->sampling = (kv_sampling){(float)kv_opts_real(o, KV_OPT_TEMPERATURE), (float)kv_opts_real(o, KV_OPT_TOP_P),
-                                (int)kv_opts_int(o, KV_OPT_TOP_K), (float)kv_opts_real(o, KV_OPT_MIN_P), 0};
     p->task_options = (kv_task_options){.root = paths->datasets, .haystack = kv_opts_text(o, KV_OPT_HAYSTACK)};
-    if (p->n_samples > 1 && p->sampling.temperature == 0)
-        return kv_fail(err, KV_EARG, "--samples %d with --temperature 0: every answer would be the same", p->n_samples);
     if ((rc = kv_axes_read(o, &p->axes, err)) || (rc = load_models(o, paths, p, err)) || (rc = open_tasks(o, p, err)) ||
+        (rc = choose_sampling(o, p, err)) ||
         (rc = kv_plan_cross(&p->axes, p->n_models, p->n_tasks / p->n_models, &p->cells, &p->n_cells, err)))
         return rc;
     for (size_t i = 0; i < p->n_cells; i++) {

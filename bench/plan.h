@@ -52,8 +52,9 @@ typedef struct kv_plan_task {
     char spec[192];   /* as given */
     char variant[32]; /* asked for; "" = the task's own */
     int64_t seed;
-    kv_items *items; /* NULL when the task could not be opened: err says why */
-    int n_items;     /* after --limit */
+    kv_sampling sampling; /* of its model, without seed */
+    kv_items *items;      /* NULL when the task could not be opened: err says why */
+    int n_items;          /* after --limit */
     kv_error err;
 } kv_plan_task;
 
@@ -75,7 +76,6 @@ typedef struct kv_plan {
     size_t n_models, n_tasks, n_cells;
     kv_task_options task_options; /* without variant and seed */
     int n_samples;                /* per item */
-    kv_sampling sampling;         /* without seed */
 } kv_plan;
 
 /* Every cell of the axes over n_models * tasks_per_model tasks, model first; max_new still as typed, no keys, device

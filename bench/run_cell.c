@@ -5,8 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/sampling.h"
 #include "bench/stop_text.h"
-#include "engine/file.h"
 
 typedef struct job {
     int item, k;
@@ -27,15 +27,6 @@ typedef struct call {
     const char *const *stop;
 } call;
 
-/* The stream of random numbers of sample k of an item depends on nothing but these three. */
-static uint64_t sample_seed(int64_t seed, const char *item, int k) {
-    char text[160], hex[65];
-    int n = snprintf(text, sizeof text, "%lld/%s/%d", (long long)seed, item, k);
-    kv_sha256_bytes(text, (size_t)n, hex);
-    hex[16] = 0;
-    return strtoull(hex, NULL, 16);
-}
-
 static const kv_prefix *prefix_of(const kv_shared *sh, int item) {
     return sh && item >= sh->at && item < sh->at + sh->n ? sh->prefix[item - sh->at] : NULL;
 }
@@ -51,11 +42,11 @@ static int next_request(void *user, kv_request *r) {
         .n_prompt = j->prompt->n,
         .n_context = x->c->plan->query_before ? j->prompt->n : j->prompt->n_context,
         .max_new = x->c->plan->max_new,
-        .sampling = x->s->plan->sampling,
+        .sampling = x->task->sampling,
         .prefix = prefix_of(x->shared, j->item),
         .user = j,
     };
-    r->sampling.seed = sample_seed(x->task->seed, j->prompt->item.id, j->k);
+    r->sampling.seed = kv_sampling_seed(x->task->seed, j->prompt->item.id, j->k);
     j->shared = r->prefix != NULL;
     return 1;
 }

@@ -1,12 +1,15 @@
 /* sampler.c - greedy and seeded sampling.
  *
- * The random stream is a hash of (seed, step) (splitmix64's finaliser), so the tokens of a sample depend on its seed
- * alone: not on batch, arrival order or resume. */
+ * A draw is a place in the running sum of weights over the tokens in order of likelihood; each filter only shortens
+ * that order.  Numbers and weights are those of draw.h, so the tokens of a sample depend on its logits and its seed
+ * alone: not on batch, arrival order, resume or device. */
 #include "engine/sampler.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "engine/draw.h"
 
 uint64_t kv_logits_hash(uint64_t seed, const float *logits, int n) {
     uint64_t sum = 0;
@@ -49,50 +52,98 @@ int kv_argmax(const float *logits, int n) {
     return KV_ENUM;
 }
 
-static double uniform(uint64_t seed, uint64_t step) {
-    uint64_t z = seed + (step + 1) * 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (double)((z ^ (z >> 31)) >> 11) * 0x1.0p-53;
+/* Keys are steps << 32 | id: ascending, they are the tokens from the likeliest on, the lower id first among equals.
+ * They are grouped by bucket and only those buckets are sorted in which a limit falls. */
+enum { BUCKET_SHIFT = 21, N_BUCKETS = KV_DRAW_REACH << (26 - BUCKET_SHIFT) };
+
+typedef struct ranking {
+    uint64_t *keys;
+    int start[N_BUCKETS + 1];   /* of a bucket in keys */
+    uint64_t weight[N_BUCKETS]; /* of all tokens of a bucket */
+} ranking;
+
+static uint64_t weight_of(uint64_t key) {
+    return kv_draw_weight((uint32_t)(key >> 32));
 }
 
-static int by_value(const void *a, const void *b) {
-    const kv_top *x = a, *y = b;
-    if (x->logprob != y->logprob) return x->logprob > y->logprob ? -1 : 1;
-    return x->id < y->id ? -1 : x->id > y->id;
+static void rank_tokens(ranking *r, float temperature, float best, const float *logits, int n) {
+    int end[N_BUCKETS];
+    uint32_t steps;
+    memset(r->start, 0, sizeof r->start);
+    memset(r->weight, 0, sizeof r->weight);
+    for (int i = 0; i < n; i++)
+        if (kv_draw_steps(best, logits[i], temperature, &steps)) r->start[(steps >> BUCKET_SHIFT) + 1]++;
+    for (int b = 0; b < N_BUCKETS; b++) {
+        end[b] = r->start[b];
+        r->start[b + 1] += r->start[b];
+    }
+    for (int i = 0; i < n; i++) {
+        if (!kv_draw_steps(best, logits[i], temperature, &steps)) continue;
+        r->keys[end[steps >> BUCKET_SHIFT]++] = (uint64_t)steps << 32 | (uint32_t)i;
+        r->weight[steps >> BUCKET_SHIFT] += kv_draw_weight(steps);
+    }
 }
 
-int kv_sample(const kv_sampling *s, uint64_t step, const float *logits, int n, kv_top *order) {
+static int ascending(const void *a, const void *b) {
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void sort_bucket(const ranking *r, int b) {
+    qsort(r->keys + r->start[b], (size_t)(r->start[b + 1] - r->start[b]), sizeof *r->keys, ascending);
+}
+
+/* The rank (1 = the likeliest) at which the running weight reaches target; *weight = the weight up to there. */
+static int find_weight(const ranking *r, uint64_t target, uint64_t *weight) {
+    int b = 0;
+    uint64_t sum = 0;
+    while (sum + r->weight[b] < target) sum += r->weight[b++];
+    sort_bucket(r, b);
+    int i = r->start[b];
+    while ((sum += weight_of(r->keys[i++])) < target) {
+    }
+    *weight = sum;
+    return i;
+}
+
+/* The rank of the last token as likely as the one of rank k. */
+static int find_rank(const ranking *r, int k, uint64_t *weight) {
+    int b = 0, i;
+    *weight = 0;
+    while (r->start[b + 1] < k) *weight += r->weight[b++];
+    sort_bucket(r, b);
+    for (i = r->start[b]; i < r->start[b + 1] && (i < k || r->keys[i] >> 32 == r->keys[k - 1] >> 32); i++)
+        *weight += weight_of(r->keys[i]);
+    return i;
+}
+
+/* The weight of those of the first m tokens that weigh at least `least`. */
+static uint64_t sum_least(const ranking *r, int m, uint64_t least) {
+    uint64_t sum = 0;
+    for (int i = 0; i < m; i++) {
+        uint64_t w = weight_of(r->keys[i]);
+        if (w >= least) sum += w;
+    }
+    return sum;
+}
+
+int kv_sample_number(const kv_sampling *s, uint64_t number, const float *logits, int n, uint64_t *keys) {
     int best = kv_argmax(logits, n);
     if (best < 0 || s->temperature <= 0) return best;
-    /* tokens whose probability is below e^-40 of the best one's can not be drawn with a 53-bit number */
-    int m = 0;
-    for (int i = 0; i < n; i++) {
-        float v = (logits[i] - logits[best]) / s->temperature;
-        if (v > -40) order[m++] = (kv_top){i, v};
-    }
-    qsort(order, (size_t)m, sizeof *order, by_value);
-    if (s->top_k > 0 && s->top_k < m) m = s->top_k;
-    double total = 0, sum = 0;
-    for (int i = 0; i < m; i++) total += exp(order[i].logprob);
-    if (s->top_p < 1) {
-        int keep = 0;
-        while (keep < m && (keep == 0 || sum < s->top_p * total)) sum += exp(order[keep++].logprob);
-        m = keep;
-    }
-    if (s->min_p > 0) {
-        int keep = 1;
-        while (keep < m && exp(order[keep].logprob) >= s->min_p) keep++;
-        m = keep;
-    }
-    total = sum = 0;
-    for (int i = 0; i < m; i++) total += exp(order[i].logprob);
-    double u = uniform(s->seed, step) * total;
-    for (int i = 0; i < m; i++) {
-        sum += exp(order[i].logprob);
-        if (u < sum) return order[i].id;
-    }
-    return order[m - 1].id;
+    ranking r = {.keys = keys};
+    uint64_t total = 0;
+    rank_tokens(&r, s->temperature, logits[best], logits, n);
+    int m = r.start[N_BUCKETS];
+    for (int b = 0; b < N_BUCKETS; b++) total += r.weight[b];
+    if (s->top_k > 0 && s->top_k < m) m = find_rank(&r, s->top_k, &total);
+    if (s->top_p < 1) m = find_weight(&r, kv_draw_top_p(s->top_p, total), &total);
+    if (s->min_p > 0) total = sum_least(&r, m, kv_draw_min_p(s->min_p));
+    m = find_weight(&r, kv_draw_place(number, total), &total);
+    return (int)(uint32_t)keys[m - 1];
+}
+
+int kv_sample(const kv_sampling *s, uint64_t step, const float *logits, int n, uint64_t *keys) {
+    return kv_sample_number(s, kv_draw_number(s->seed, step), logits, n, keys);
 }
 
 void kv_top_logprobs(const float *logits, int n, int n_top, kv_top *out) {

@@ -28,9 +28,18 @@ static const kv_field fields[] = {
     FIELD("budget", "M", INT, budget, BUDGET, KEEP),
     FIELD("buffer", "B", INT, buffer, BUDGET, IDENTITY),
     FIELD("n", "n", INT64, n, PLAIN, IDENTITY),
+    FIELD("k", "k", INT, k, PLAIN, SAMPLES),
+    FIELD("n_items", "", INT64, n_items, PLAIN, DATA),
     FIELD("accuracy", "accuracy", REAL, accuracy, ACCURACY, KEEP),
     FIELD("stderr", "", REAL, stderr_, SHARE, DATA),
+    FIELD("stderr_items_fixed", "+-fixed", REAL, stderr_fixed, REPEATED, RESULT),
+    FIELD("pass_at_k", "pass@k", REAL, pass_at_k, REPEATED, RESULT),
+    FIELD("maj_at_k", "maj@k", REAL, maj_at_k, REPEATED, RESULT),
     FIELD("compat", "compat", REAL, compat, SHARE, RESULT),
+    FIELD("compat_stderr", "", REAL, compat_stderr, SHARE, DATA),
+    FIELD("compat_stderr_items_fixed", "", REAL, compat_stderr_fixed, REPEATED, DATA),
+    FIELD("compat_pass_at_k", "compat pass@k", REAL, compat_pass_at_k, REPEATED, RESULT),
+    FIELD("compat_maj_at_k", "compat maj@k", REAL, compat_maj_at_k, REPEATED, RESULT),
     FIELD("partial", "partial", REAL, partial, SHARE, RESULT),
     FIELD("peak_slots", "peak slots", REAL, peak_slots, AMOUNT, RESULT),
     FIELD("mean_slots", "mean slots", REAL, mean_slots, AMOUNT, RESULT),
@@ -72,7 +81,7 @@ double kv_field_number(const kv_field *f, const kv_cell *c) {
 int kv_field_missing(const kv_field *f, const kv_cell *c) {
     if (f->type == KV_FIELD_TEXT) return !*kv_field_string(f, c);
     double v = kv_field_number(f, c);
-    return !isfinite(v) || (f->style == KV_STYLE_BYTES && v <= 0);
+    return !isfinite(v) || (f->style == KV_STYLE_BYTES && v <= 0) || (f->style == KV_STYLE_REPEATED && c->k <= 1);
 }
 
 int kv_cell_is_full(const kv_cell *c) {
@@ -122,6 +131,7 @@ void kv_field_text(const kv_field *f, const kv_cell *c, char *out, size_t size) 
         snprintf(out, size, isfinite(c->stderr_) ? "%s +-%s" : "%s", a, b);
         break;
     case KV_STYLE_SHARE:
+    case KV_STYLE_REPEATED:
         share_text(v, out, size);
         break;
     case KV_STYLE_AMOUNT:
@@ -157,12 +167,20 @@ static int varies(const kv_field *f, const kv_cell *cells, size_t n) {
     return 0;
 }
 
-/* Partial credit and published rules that equal accuracy everywhere say nothing. */
-static int repeats_accuracy(const kv_field *f, const kv_cell *cells, size_t n) {
-    if (f->offset != offsetof(kv_cell, partial) && f->offset != offsetof(kv_cell, compat)) return 0;
+/* Partial credit and published rules that equal the verdict beside them everywhere say nothing. */
+static int repeats_another(const kv_field *f, const kv_cell *cells, size_t n) {
+    static const struct {
+        size_t field, other;
+    } pairs[] = {{offsetof(kv_cell, partial), offsetof(kv_cell, accuracy)},
+                 {offsetof(kv_cell, compat), offsetof(kv_cell, accuracy)},
+                 {offsetof(kv_cell, compat_pass_at_k), offsetof(kv_cell, pass_at_k)},
+                 {offsetof(kv_cell, compat_maj_at_k), offsetof(kv_cell, maj_at_k)}};
+    size_t p = 0;
+    while (p < sizeof pairs / sizeof *pairs && pairs[p].field != f->offset) p++;
+    if (p == sizeof pairs / sizeof *pairs) return 0;
     for (size_t i = 0; i < n; i++) {
-        double v = kv_field_number(f, &cells[i]);
-        if (!isnan(cells[i].accuracy) && !isnan(v) && v != cells[i].accuracy) return 0;
+        double v = kv_field_number(f, &cells[i]), other = *(const double *)((const char *)&cells[i] + pairs[p].other);
+        if (!isnan(other) && !isnan(v) && v != other) return 0;
     }
     return 1;
 }
@@ -171,16 +189,17 @@ void kv_table_make_plan(const kv_cell *cells, size_t n, kv_table_plan *out) {
     memset(out, 0, sizeof *out);
     for (size_t k = 0; k < N_FIELDS && n; k++) {
         const kv_field *f = &fields[k];
-        int any = 0, trouble = 0;
+        int any = 0, trouble = 0, many = 0;
         for (size_t i = 0; i < n; i++) {
             any |= !kv_field_missing(f, &cells[i]);
             trouble |= f->type != KV_FIELD_TEXT && kv_field_number(f, &cells[i]) > 0;
+            many |= f->role == KV_ROLE_SAMPLES && kv_field_number(f, &cells[i]) > 1;
         }
-        int constant = f->role == KV_ROLE_IDENTITY && !varies(f, cells, n);
-        if (constant && any)
+        int identity = (f->role == KV_ROLE_IDENTITY && any) || many;
+        if (identity && !varies(f, cells, n))
             out->constant[out->n_constant++] = f;
-        else if (f->role == KV_ROLE_KEEP || (f->role == KV_ROLE_IDENTITY && any) ||
-                 (f->role == KV_ROLE_RESULT && any && !repeats_accuracy(f, cells, n)) ||
+        else if (f->role == KV_ROLE_KEEP || identity ||
+                 (f->role == KV_ROLE_RESULT && any && !repeats_another(f, cells, n)) ||
                  (f->role == KV_ROLE_TROUBLE && trouble))
             out->shown[out->n_shown++] = f;
     }

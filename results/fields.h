@@ -4,7 +4,7 @@
 
 #include "results/store.h"
 
-enum { KV_MAX_FIELDS = 40 };
+enum { KV_MAX_FIELDS = 56 };
 
 typedef enum kv_field_type { KV_FIELD_TEXT, KV_FIELD_INT, KV_FIELD_INT64, KV_FIELD_REAL } kv_field_type;
 typedef enum kv_field_style {
@@ -13,12 +13,14 @@ typedef enum kv_field_style {
     KV_STYLE_OPTIONAL, /* not every policy has one */
     KV_STYLE_ACCURACY, /* .945 +-.016; the status when there is none */
     KV_STYLE_SHARE,    /* .945 */
+    KV_STYLE_REPEATED, /* the same, missing where items have one sample each */
     KV_STYLE_AMOUNT,   /* three digits or more */
     KV_STYLE_BYTES     /* 12.3 MiB; 0 = not measured */
 } kv_field_style;
 typedef enum kv_field_role {
     KV_ROLE_KEEP,     /* always a column */
     KV_ROLE_IDENTITY, /* a column when it varies, named above the table when it does not */
+    KV_ROLE_SAMPLES,  /* as identity, when any cell has more than 1 */
     KV_ROLE_RESULT,   /* a column when any cell has it */
     KV_ROLE_TROUBLE,  /* a column when any cell has more than 0 */
     KV_ROLE_DATA      /* not in tables */

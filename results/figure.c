@@ -43,6 +43,28 @@ static int has_point(const kv_figure *f, const kv_cell *c) {
     return (f->x == KV_X_BUDGET && kv_cell_is_full(c)) || kv_figure_cell_x(f, c) > 0;
 }
 
+/* Where panels differ in the query order, each says its own; inside a panel the series do. */
+static void name_orders(kv_figure *f) {
+    const char *any = NULL;
+    int differ = 0;
+    for (size_t i = 0; i < f->n_cells; i++) {
+        if (f->panel_of[i] < 0) continue;
+        if (any) differ |= strcmp(any, f->cells[i].query) != 0;
+        any = f->cells[i].query;
+    }
+    for (int p = 0; p < f->n_panels && differ; p++) {
+        const char *own = NULL;
+        int mixed = 0;
+        for (size_t i = 0; i < f->n_cells; i++) {
+            if (f->panel_of[i] != p) continue;
+            if (own) mixed |= strcmp(own, f->cells[i].query) != 0;
+            own = f->cells[i].query;
+        }
+        size_t n = strlen(f->panels[p].title);
+        if (!mixed) snprintf(f->panels[p].title + n, sizeof f->panels[p].title - n, ", query %s", own);
+    }
+}
+
 static int find_panels(kv_figure *f, kv_error *err) {
     f->panels = calloc(f->n_cells + 1, sizeof *f->panels);
     const kv_cell **first = calloc(f->n_cells + 1, sizeof *first);
@@ -66,18 +88,22 @@ static int find_panels(kv_figure *f, kv_error *err) {
                  first[p]->variant);
     }
     free(first);
+    name_orders(f);
     return KV_OK;
 }
 
-/* splits[full][d]: two cells of one panel, both full or both not, differ in d. */
+/* splits[full][d]: two cells of one panel, both full or both not, differ in d.  Cells of another query order are not
+ * comparable at all, so there one of each is enough. */
 static void find_splits(const kv_figure *f, int splits[2][N_DIMS]) {
     memset(splits, 0, 2 * sizeof *splits);
     for (size_t i = 0; i < f->n_cells; i++)
         for (size_t j = i + 1; j < f->n_cells; j++) {
-            int full = kv_cell_is_full(&f->cells[i]);
-            if (f->panel_of[i] < 0 || f->panel_of[i] != f->panel_of[j] || kv_cell_is_full(&f->cells[j]) != full)
-                continue;
-            for (int d = 0; d < N_DIMS; d++) splits[full][d] |= !same_dim(d, &f->cells[i], &f->cells[j]);
+            int a = kv_cell_is_full(&f->cells[i]), b = kv_cell_is_full(&f->cells[j]);
+            if (f->panel_of[i] < 0 || f->panel_of[i] != f->panel_of[j]) continue;
+            for (int d = 0; d < N_DIMS; d++) {
+                if (a != b && strcmp(dims[d], "query")) continue;
+                if (!same_dim(d, &f->cells[i], &f->cells[j])) splits[a][d] = splits[b][d] = 1;
+            }
         }
 }
 

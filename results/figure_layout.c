@@ -2,6 +2,7 @@
  * turned back into data (the tests do). */
 #include "results/figure_layout.h"
 
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,7 +140,7 @@ static void subtitle_field(kv_figure *f, const char *key, const char *name) {
 
 static void make_texts(kv_figure *f) {
     int64_t n_min = INT64_MAX, n_max = 0;
-    int failed = 0, open = 0;
+    int failed = 0, open = 0, k_min = INT_MAX, k_max = 0;
     char item[64];
     for (size_t i = 0; i < f->n_cells; i++) {
         const kv_cell *c = &f->cells[i];
@@ -148,20 +149,26 @@ static void make_texts(kv_figure *f) {
         open += strcmp(c->status, "done") != 0;
         if (c->n < n_min) n_min = c->n;
         if (c->n > n_max) n_max = c->n;
+        if (c->k < k_min) k_min = c->k;
+        if (c->k > k_max) k_max = c->k;
     }
+    subtitle_field(f, "query", "query "); /* first, because lines that do not fit are dropped from the end */
     subtitle_field(f, "model", "");
     subtitle_field(f, "adapter", "adapter ");
     subtitle_field(f, "backend", "");
     subtitle_field(f, "numerics", "");
     subtitle_field(f, "prefill", "prefill ");
-    subtitle_field(f, "query", "query ");
     subtitle_field(f, "buffer", "B = ");
     if (n_min == n_max)
         snprintf(item, sizeof item, "n = %lld", (long long)n_min);
     else
         snprintf(item, sizeof item, "n = %lld to %lld", (long long)n_min, (long long)n_max);
     add_subtitle(f, item);
-    add_subtitle(f, "bars: one standard error");
+    if (k_max > 1) {
+        snprintf(item, sizeof item, k_min == k_max ? "%d per item" : "%d to %d per item", k_min, k_max);
+        add_subtitle(f, item);
+    }
+    add_subtitle(f, k_max > 1 ? "bars: one standard error, items drawn at random" : "bars: one standard error");
     size_t used = 0;
     if (failed)
         used = (size_t)snprintf(f->note, sizeof f->note, "%d cell%s without a result not shown. ", failed,

@@ -30,6 +30,12 @@ static const struct {
                  "n - 1) over the square root of n. Samples that failed are counted as errors and are not in n."},
     {"compat", "The same outputs by the rules of the published grader, its faults included; accuracy is the strict "
                "grader's."},
+    {"k, +-fixed, pass@k, maj@k",
+     "With k samples per item accuracy is avg@k, the mean over all n. Its error takes the items for a random draw: "
+     "standard deviation of the item means over the square root of their number. +-fixed takes the items as given, "
+     "which "
+     "is what counts when two rows have the same ones. pass@k: the chance that one of k samples is right (unbiased). "
+     "maj@k: the share of items whose most frequent answer is right, the first seen among equals."},
     {"partial", "Mean partial credit, for tasks that have it."},
     {"peak slots, mean slots", "Slots held, averaged over layers and KV heads: the largest value over all forward "
                                "passes and samples, prefill included, and the mean over decode steps."},

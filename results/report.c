@@ -80,16 +80,22 @@ static void add_legend(kv_string *t, const kv_table_plan *p) {
                  {"n_no_answer", "no answer: samples that ended before it without one"},
                  {"compat", "compat: the same outputs by the published grader"}};
     const char *gap = "\n";
-    size_t results = 0;
-    for (size_t k = 0; k < p->n_shown; k++) results += p->shown[k]->role == KV_ROLE_RESULT;
+    size_t results = 0, repeated = 0;
+    for (size_t k = 0; k < p->n_shown; k++) {
+        results += p->shown[k]->role == KV_ROLE_RESULT;
+        repeated += !strcmp(p->shown[k]->key, "stderr_items_fixed");
+    }
     if (!results) return;
     for (size_t i = 0; i < sizeof notes / sizeof *notes; i++)
         for (size_t k = 0; k < p->n_shown; k++) {
             if (strcmp(p->shown[k]->key, notes[i].key)) continue;
-            kv_string_addf(t, "%s%s", gap, notes[i].text);
+            kv_string_addf(t, "%s%s", gap, i || !repeated ? notes[i].text : "accuracy: avg@k, mean over n samples");
             gap = i % 2 ? "\n" : "; ";
         }
     kv_string_add(t, "\n");
+    if (repeated)
+        kv_string_add(t, "+-: standard error with the items a random draw, +-fixed: with these items\n"
+                         "pass@k: one of k samples is right, unbiased; maj@k: the most frequent answer is\n");
 }
 
 static void add_failed(kv_string *t, const kv_cell *cells, size_t n) {

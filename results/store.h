@@ -124,7 +124,7 @@ typedef struct kv_cell {
         prefill[24], query[16], numerics[16], backend[32], sampling[64], cell_key[65], error[256];
     int budget, buffer, batch, max_new;
     int64_t seed, n;
-    double accuracy, stderr_, partial;  /* stderr: sample sd (n-1) / sqrt(n) */
+    double accuracy, partial;
     double compat;                      /* mean verdict of the published rule; NAN when not graded that way */
     double peak_slots, mean_slots;      /* max over samples; mean over samples */
     int64_t kv_bytes_peak;              /* max over samples of one sequence's peak */
@@ -134,6 +134,11 @@ typedef struct kv_cell {
     int64_t n_length;                   /* stopped at the length limit */
     int64_t n_no_answer;                /* ended before it, and held no answer */
     int64_t n_errors;
+    /* averages.h: with k samples per item, accuracy is avg@k */
+    int k; /* 0 without samples */
+    int64_t n_items;
+    double stderr_, stderr_fixed, pass_at_k, maj_at_k; /* stderr: items as a random draw */
+    double compat_stderr, compat_stderr_fixed, compat_pass_at_k, compat_maj_at_k;
 } kv_cell;
 /* Latest state of the cells in keys, in their order (NULL = every cell of the file, in order of first appearance);
  * keys that have no run are left out.  Counted are the samples of the latest run's build, or, when that run was begun

@@ -26,7 +26,7 @@ static double real_or_nan(sqlite3_stmt *st, int col) {
     return sqlite3_column_type(st, col) == SQLITE_NULL ? NAN : sqlite3_column_double(st, col);
 }
 
-/* Columns in the order of cells.sql. */
+/* Columns in the order of cells.sql; what kv_store_averages fills in stays unknown. */
 static void read_cell(sqlite3_stmt *st, kv_cell *c) {
     memset(c, 0, sizeof *c);
     copy_text(st, 0, c->status, sizeof c->status);
@@ -47,7 +47,6 @@ static void read_cell(sqlite3_stmt *st, kv_cell *c) {
     c->max_new = sqlite3_column_int(st, 15);
     c->n = sqlite3_column_int64(st, 16);
     c->accuracy = real_or_nan(st, 17);
-    c->stderr_ = sqrt(real_or_nan(st, 18) / (double)c->n);
     c->partial = real_or_nan(st, 19);
     c->peak_slots = real_or_nan(st, 20);
     c->mean_slots = real_or_nan(st, 21);
@@ -64,6 +63,8 @@ static void read_cell(sqlite3_stmt *st, kv_cell *c) {
     c->seed = sqlite3_column_int64(st, 32);
     c->compat = real_or_nan(st, 33);
     c->n_no_answer = sqlite3_column_int64(st, 34);
+    c->stderr_ = c->stderr_fixed = c->pass_at_k = c->maj_at_k = NAN;
+    c->compat_stderr = c->compat_stderr_fixed = c->compat_pass_at_k = c->compat_maj_at_k = NAN;
 }
 
 static int read_cells(kv_store *s, const char *keys_json, kv_cell **out, size_t *n, kv_error *err) {
@@ -102,6 +103,7 @@ int kv_store_cells(kv_store *s, const char *const *keys, size_t n_keys, kv_cell 
         if (!json) return kv_fail(err, KV_ENOMEM, "%s: out of memory for the cell keys", s->path);
     }
     int rc = read_cells(s, json, out, n, err);
+    if (!rc) rc = kv_store_averages(s, json, *out, *n, err);
     cJSON_free(json);
     if (rc) {
         free(*out);

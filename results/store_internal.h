@@ -22,6 +22,10 @@ int kv_store_fail(kv_store *s, const char *doing, kv_error *err);
 
 int kv_store_exec(kv_store *s, const char *sql, const char *doing, kv_error *err);
 
+/* store_averages.c: the members of the cells that are made of single answers, from k on (store.h); keys_json as in
+ * queries/cells.sql. */
+int kv_store_averages(kv_store *s, const char *keys_json, kv_cell *cells, size_t n, kv_error *err);
+
 /* One column and its value; a NULL text, a NAN and a zero reference become NULL. */
 typedef struct kv_store_value {
     const char *column;

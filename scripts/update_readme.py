@@ -76,22 +76,23 @@ def gpu_speed_table():
 
 def accuracy_table(source="accuracy"):
     want = expected()
-    out = ["| task | policy | M | n | accuracy | partial | reference | agrees | peak slots | peak KV |",
-           "|---|---|---|---|---|---|---|---|---|---|"]
+    out = ["| task | query | policy | M | n | accuracy | partial | reference | agrees | peak slots | peak KV |",
+           "|---|---|---|---|---|---|---|---|---|---|---|"]
     for c in cells(f"results/{source}/cells.jsonl"):
         ref = want.get((base(c["task"]), c["policy"], c["budget"]))
         verdict = "" if ref is None else "yes" if agrees(c["accuracy"], ref, c["n"]) else "**no**"
-        out.append(f"| {base(c['task'])} | {c['policy']} | {c['budget'] or '-'} | {c['n']} | {share(c['accuracy'])} ± "
-                   f"{share(c['stderr'])} | {share(c['partial'])} | {'-' if ref is None else share(ref)} | {verdict} | "
+        out.append(f"| {base(c['task'])} | {c['query']} | {c['policy']} | {c['budget'] or '-'} | {c['n']} | "
+                   f"{share(c['accuracy'])} ± {share(c['stderr'])} | {share(c['partial'])} | {'-' if ref is None else share(ref)} | {verdict} | "
                    f"{c['peak_slots']:.0f} | {size(c['kv_bytes_peak'])} |")
     return out
 
 
 def quickstart_table():
-    out = ["| task | policy | M | n | accuracy | mean slots | peak slots | peak KV |", "|---|---|---|---|---|---|---|---|"]
+    out = ["| task | query | policy | M | n | accuracy | mean slots | peak slots | peak KV |",
+           "|---|---|---|---|---|---|---|---|---|"]
     for c in cells("results/quickstart/cells.jsonl"):
-        out.append(f"| {base(c['task'])} | {c['policy']} | {c['budget'] or '-'} | {c['n']} | {share(c['accuracy'])} ± "
-                   f"{share(c['stderr'])} | {c['mean_slots']:.0f} | {c['peak_slots']:.0f} | {size(c['kv_bytes_peak'])} |")
+        out.append(f"| {base(c['task'])} | {c['query']} | {c['policy']} | {c['budget'] or '-'} | {c['n']} | "
+                   f"{share(c['accuracy'])} ± {share(c['stderr'])} | {c['mean_slots']:.0f} | {c['peak_slots']:.0f} | {size(c['kv_bytes_peak'])} |")
     return out
 
 

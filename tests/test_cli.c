@@ -120,7 +120,11 @@ static void refuses_values_that_make_no_sense(void **state) {
     cli_expect(RUN "--buffer 0", 2, "--buffer");
     cli_expect(RUN "--policy h2o --prefill stream:64 --buffer 32", 2, "stream:64 with --buffer 32");
     cli_expect(RUN "--prefill streams", 2, "streams");
-    cli_expect(RUN "--samples 4", 2, "--temperature 0");
+    cli_expect(RUN "--samples 4", 2, "--samples 4 of golden/tiny-llama.gguf, which is greedy");
+    cli_expect(RUN "--samples 2 --temperature 0 --top-p 0.5", 2, "greedy");
+    cli_expect(RUN "--sampling greedy --top-k 5", 2, "--sampling greedy does not go with --top-k");
+    cli_expect(RUN "--sampling nucleus", 2, "model|greedy|custom");
+    cli_expect(RUN "--sampling model", 2, "golden/generation_config.json is not there");
     cli_expect(RUN "--batch 0", 2, "--batch");
     cli_expect("speed --model " TINY " --ctx 0", 2, "--ctx");
     cli_expect("generate --model " TINY, 2, "--prompt");

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "tests/support/harness.h"
+#include "tests/support/narrow.h"
 
 enum { N = 70, NEW = 24, BUDGET = 16, BUFFER = 6 };
 
@@ -120,6 +121,13 @@ static void bits_do_not_depend_on_the_batch(void **st) {
         free(prompts);
         kv_engine_close(e);
     }
+}
+
+static void every_sampling_parameter_reaches_the_draw(void **st) {
+    (void)st;
+    kv_engine *e = th_open_tiny_cuda(KV_FAST);
+    th_expect_parameters_to_arrive(e);
+    kv_engine_close(e);
 }
 
 static void a_shared_prefill_changes_no_bit(void **st) {
@@ -273,6 +281,7 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fp32_evicts_the_same_slots_and_says_the_same_as_the_cpu),
         cmocka_unit_test(bits_do_not_depend_on_the_batch),
+        cmocka_unit_test(every_sampling_parameter_reaches_the_draw),
         cmocka_unit_test(a_shared_prefill_changes_no_bit),
         cmocka_unit_test(a_policy_without_device_code_runs_by_its_definition),
         cmocka_unit_test(a_budget_above_the_length_is_the_full_cache_bit_for_bit),

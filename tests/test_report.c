@@ -26,10 +26,13 @@ static kv_cell cell(const char *policy, int budget, double accuracy) {
                  .batch = 4,
                  .max_new = 64,
                  .n = 40,
+                 .k = 1,
+                 .n_items = 40,
                  .accuracy = accuracy,
                  .stderr_ = 0.0361,
                  .partial = accuracy,
                  .compat = accuracy,
+                 .compat_stderr = 0.0361,
                  .peak_slots = budget + 32,
                  .mean_slots = budget + 9.25,
                  .kv_bytes_peak = 3 << 20,
@@ -45,7 +48,10 @@ static kv_cell cell(const char *policy, int budget, double accuracy) {
 static kv_cell failed(const char *policy, int budget, const char *status, const char *error) {
     kv_cell c = cell(policy, budget, NAN);
     c.n = 0;
-    c.stderr_ = c.partial = c.compat = c.peak_slots = c.mean_slots = c.decode_tok_s = c.mean_tokens = NAN;
+    c.k = 0;
+    c.n_items = 0;
+    c.stderr_ = c.partial = c.compat = c.compat_stderr = c.peak_slots = c.mean_slots = c.decode_tok_s = c.mean_tokens =
+        NAN;
     c.kv_bytes_peak = c.kv_bytes_batch_peak = 0;
     snprintf(c.status, sizeof c.status, "%s", status);
     snprintf(c.error, sizeof c.error, "%s", error);
@@ -126,6 +132,40 @@ static void tells_cells_of_other_gates_sampling_and_seed_apart(void **state) {
     free(t);
 }
 
+/* The errors and pass@k and maj@k of both verdicts, only where an item has several samples. */
+static void shows_averages_over_samples(void **state) {
+    (void)state;
+    kv_cell cells[] = {cell("full", 0, 0.5), cell("h2o", 128, 0.25)};
+    for (int i = 0; i < 2; i++) {
+        cells[i].k = 4;
+        cells[i].n_items = 10;
+        cells[i].stderr_fixed = 0.021;
+        cells[i].pass_at_k = cells[i].compat_pass_at_k = 0.75;
+        cells[i].maj_at_k = cells[i].compat_maj_at_k = 0.5;
+    }
+    char *t = report(KV_TABLE, cells, 2);
+    assert_non_null(strstr(t, ", n 40, k 4\n"));
+    assert_non_null(strstr(t, "policy    M     accuracy  +-fixed  pass@k  maj@k  peak slots"));
+    assert_non_null(strstr(t, "h2o     128  .250 +-.036     .021    .750   .500 "));
+    assert_non_null(strstr(t, "\naccuracy: avg@k, mean over n samples; slots: "));
+    free(t);
+    cells[1].compat = 0.5;
+    cells[1].compat_pass_at_k = 1;
+    cells[0].k = 1;
+    t = report(KV_TABLE, cells, 2);
+    assert_non_null(strstr(t, "policy    M  k     accuracy  +-fixed  pass@k  maj@k  compat  compat pass@k  "));
+    assert_non_null(strstr(t, "full      -  1  .500 +-.036        -       -      -    .500              -"));
+    free(t);
+    t = report(KV_JSON, &cells[1], 1);
+    cJSON *o = cJSON_Parse(t);
+    assert_true(cJSON_GetNumberValue(cJSON_GetObjectItem(o, "k")) == 4);
+    assert_true(cJSON_GetNumberValue(cJSON_GetObjectItem(o, "stderr")) == 0.0361);
+    assert_true(cJSON_GetNumberValue(cJSON_GetObjectItem(o, "stderr_items_fixed")) == 0.021);
+    assert_true(cJSON_GetNumberValue(cJSON_GetObjectItem(o, "compat_pass_at_k")) == 1);
+    cJSON_Delete(o);
+    free(t);
+}
+
 static void lists_unfinished_cells_with_their_error(void **state) {
     (void)state;
     kv_cell cells[] = {cell("full", 0, 1), failed("h2o", 128, "oom", "12 GiB wanted,\n8 GiB free"),
@@ -197,12 +237,14 @@ static void quotes_csv_as_rfc_4180_says(void **state) {
     char *t = report(KV_CSV, cells, 2), *first = strstr(t, "\r\n"), *last = strstr(t, "\r\ndone,");
     assert_non_null(first);
     assert_memory_equal(t, "status,model,", 13);
-    assert_memory_equal(first + 2, "error,tiny,,,cpu,fast,needle,,full,after,64,,0,4,window:sinks=0,,128,32,0,,,", 76);
+    assert_memory_equal(
+        first + 2, "error,tiny,,,cpu,fast,needle,,full,after,64,,0,4,window:sinks=0,,128,32,0,0,0,,,,,,,,,,,,", 89);
     assert_non_null(last);
     assert_true(last > first);
     const char *tail = ",window:sinks=0-128,\"one, \"\"two\"\"\nthree\"";
     assert_memory_equal(last - strlen(tail), tail, strlen(tail));
-    assert_non_null(strstr(last, ",40,0.1,0.0361,0.1,0.1,160,137.25,3145728,12582912,,61.23,20,0,0,0,h2o-128,\r\n"));
+    assert_non_null(strstr(
+        last, ",40,1,40,0.1,0.0361,,,,0.1,0.0361,,,,0.1,160,137.25,3145728,12582912,,61.23,20,0,0,0,h2o-128,\r\n"));
     free(t);
 }
 
@@ -250,6 +292,7 @@ int main(void) {
         cmocka_unit_test(names_constant_columns_above_the_table),
         cmocka_unit_test(shows_columns_that_vary),
         cmocka_unit_test(tells_cells_of_other_gates_sampling_and_seed_apart),
+        cmocka_unit_test(shows_averages_over_samples),
         cmocka_unit_test(lists_unfinished_cells_with_their_error),
         cmocka_unit_test(prints_a_table_of_nothing),
         cmocka_unit_test(keeps_policy_budget_and_accuracy_of_a_single_cell),

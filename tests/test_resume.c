@@ -26,7 +26,8 @@
 enum { N_KILLS = 20, MOST_STARTS = 400 };
 
 static const char *const sweep = "run --model golden/tiny-llama.gguf --gates golden/tiny-gates --prompt-variant short "
-                                 "--policy full,window,h2o,trimkv --budget 24,40 --buffer 8 --limit 24 --max-new 48 "
+                                 "--policy full,window,h2o,trimkv --budget 24,40 --buffer 8 --limit 12 --max-new 48 "
+                                 "--samples 2 --temperature 0.9 --top-p 0.95 "
                                  "--batch 4 --threads 1 --quiet --db ";
 
 static scratch dir;

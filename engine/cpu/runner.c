@@ -15,7 +15,7 @@ static void close_runner(kv_runner *r) {
     if (!c) return;
     kv_page_pool_free(c->pool);
     free(c->logits);
-    free(c->order);
+    free(c->keys);
     free(c->ready);
     free(c);
 }
@@ -35,9 +35,9 @@ static int seq_open(kv_runner *r, kv_seq *s, const kv_sampling *sampling, int ma
         q->ring = malloc(n * sizeof *q->ring);
         if (!q->ring) rc = kv_fail(err, KV_ENOMEM, "out of memory for the query window of a sequence");
     }
-    if (rc == KV_OK && sampling->temperature > 0 && !c->order) {
-        c->order = malloc((size_t)c->max_seqs * in->n_vocab * sizeof *c->order);
-        if (!c->order) rc = kv_fail(err, KV_ENOMEM, "out of memory for sampling");
+    if (rc == KV_OK && sampling->temperature > 0 && !c->keys) {
+        c->keys = malloc((size_t)c->max_seqs * in->n_vocab * sizeof *c->keys);
+        if (!c->keys) rc = kv_fail(err, KV_ENOMEM, "out of memory for sampling");
     }
     return rc;
 }
@@ -134,7 +134,7 @@ static void sample_one(void *ctx, int i, int thread) {
     if (out->status) return;
     q->hash = kv_logits_hash(q->hash, q->logits, n_vocab);
     q->last = kv_sample(&q->sampling, (uint64_t)q->n_drawn++, q->logits, n_vocab,
-                        c->order ? c->order + (size_t)i * n_vocab : NULL);
+                        c->keys ? c->keys + (size_t)i * n_vocab : NULL);
     out->token = q->last;
     out->logits_hash = q->hash;
 }

@@ -30,7 +30,7 @@ typedef struct kv_cpu_runner {
     const kv_setup *setup;
     int max_seqs;
     float *logits;    /* (max_seqs, n_vocab) */
-    kv_top *order;    /* (max_seqs, n_vocab): sampling scratch, NULL while everything is greedy */
+    uint64_t *keys;   /* (max_seqs, n_vocab): sampling scratch, NULL while everything is greedy */
     kv_result *ready; /* (max_seqs) of the last sample or step */
     int n_ready;
     int64_t bytes_read; /* by decode steps */

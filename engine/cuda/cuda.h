@@ -174,7 +174,7 @@ typedef struct kv_cuda_sampling {
 } kv_cuda_sampling;
 
 /* For row i of logits (n, n_vocab) fp32: token[i] = the next token (greedy: the lowest index of the largest logit;
- * otherwise drawn as sampler.c does, up to rounding), KV_ENUM when a logit is NaN or infinite; hash[i] = kv_logits_hash
+ * otherwise the one that sampler.c draws), KV_ENUM when a logit is NaN or infinite; hash[i] = kv_logits_hash
  * of the row, seeded with hash[i]; step[i] += 1 (the index of the draw, 0 first).  Rows with skip[i] != 0 stay
  * untouched. */
 typedef struct kv_cuda_sample {

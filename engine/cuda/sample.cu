@@ -1,13 +1,13 @@
 /* sample.cu - the next token of every row of logits: hash, greedy choice, draw.
  *
  * scan_rows splits a row over many blocks and finds its largest logit, its hash and whether all is finite; pick_tokens
- * joins the parts, which is all that greedy rows need, and draws for the others as engine/sampler.c does, without
- * sorting the vocabulary.  There an element is a key: the distance to the best logit over the temperature, in steps of
- * 2^-26, and its id below, so that keys ascend in the order of the definition, ties included.  Weights e^-distance are
- * counted in integers (steps of 2^-43), so sums are exact and the order of execution can not change a draw.  The place
- * where a running sum in key order passes a limit is found by histograms over the key's digits, until few enough
- * elements share a digit to be sorted; top-k, top-p and the draw itself are three such limits. */
+ * joins the parts, which is all that greedy rows need, and draws for the others with the arithmetic of engine/draw.h,
+ * so the token is the one that engine/sampler.c would draw.  An element is a key: its steps below the best logit and
+ * its id below, so that keys ascend in the order of the definition, ties included.  The place where a running sum in
+ * key order passes a limit is found by histograms over the key's digits, until few enough elements share a digit to be
+ * sorted; top-k, top-p and the draw itself are three such limits. */
 #include "engine/cuda/cuda.h"
+#include "engine/draw.h"
 
 enum {
     PARTS = 32, /* of a row: a lane of pick_tokens each */
@@ -105,16 +105,16 @@ static __device__ __forceinline__ void load_ahead(const draw_row &r, int i, floa
     for (int j = 0; j < AHEAD; j++) x[j] = i + j * THREADS < r.n_vocab ? r.logits[i + j * THREADS] : -INFINITY;
 }
 
-/* False for tokens that can not be drawn with a 53-bit number. */
+/* False for tokens out of reach. */
 static __device__ __forceinline__ bool key_of(const draw_row &r, int i, float x, u64 *key) {
-    float v = __fdiv_rn(r.best - x, r.temperature);
-    if (!(v < 40)) return false;
-    *key = (u64)__float2uint_rz(v * 0x1p26f) << ID_BITS | (unsigned)i;
+    uint32_t steps;
+    if (!kv_draw_steps(r.best, x, r.temperature, &steps)) return false;
+    *key = (u64)steps << ID_BITS | (unsigned)i;
     return true;
 }
 
 static __device__ __forceinline__ u64 weight_of(u64 key) {
-    return __float2ull_rz(expf((float)(key >> ID_BITS) * -0x1p-26f) * 0x1p43f);
+    return kv_draw_weight((uint32_t)(key >> ID_BITS));
 }
 
 static __device__ __forceinline__ u64 bin_weight(const draw_state *s, int b) {
@@ -246,8 +246,8 @@ static __device__ void find_element(draw_state *s, const draw_row &r, bool by_co
     __syncthreads();
 }
 
-/* Weight of the elements up to `end` whose distance is at most `reach` steps. */
-static __device__ u64 sum_within(draw_state *s, const draw_row &r, u64 end, u64 reach) {
+/* Weight of the elements up to `end` that weigh at least `least`. */
+static __device__ u64 sum_within(draw_state *s, const draw_row &r, u64 end, u64 least) {
     u64 sum = 0, total;
     for (int i = (int)threadIdx.x; i < r.n_vocab; i += AHEAD * THREADS) {
         float x[AHEAD];
@@ -255,26 +255,18 @@ static __device__ u64 sum_within(draw_state *s, const draw_row &r, u64 end, u64 
 #pragma unroll
         for (int j = 0; j < AHEAD; j++) {
             u64 key;
-            if (key_of(r, i + j * THREADS, x[j], &key) && key <= end && key >> ID_BITS <= reach) sum += weight_of(key);
+            if (!key_of(r, i + j * THREADS, x[j], &key) || key > end) continue;
+            u64 w = weight_of(key);
+            if (w >= least) sum += w;
         }
     }
     sum_before(s, sum, &total);
     return total;
 }
 
-static __device__ double uniform(u64 seed, u64 step) {
-    u64 z = seed + (step + 1) * 0x9e3779b97f4a7c15u;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
-    return (double)((z ^ (z >> 31)) >> 11) * 0x1.0p-53;
-}
-
-static __device__ __forceinline__ u64 clamp(u64 x, u64 most) {
-    return x < 1 ? 1 : x > most ? most : x;
-}
-
 /* The order of kv_sample: temperature, top-k, top-p, min-p, draw. */
 static __device__ int draw_token(draw_state *s, const draw_row &r, const kv_cuda_sampling &a, u64 step) {
+    const u64 id = (1u << ID_BITS) - 1;
     u64 end = ~(u64)0, n_all, total;
     int b = 2 * (int)threadIdx.x;
     fill_bins(s, r, 0, TOP_SHIFT);
@@ -282,19 +274,18 @@ static __device__ int draw_token(draw_state *s, const draw_row &r, const kv_cuda
     sum_before(s, bin_weight(s, b) + bin_weight(s, b + 1), &total);
     if (a.top_k > 0 && (u64)a.top_k < n_all) {
         find_element(s, r, true, (u64)a.top_k);
-        end = s->key;
-        total = s->weight_to;
-        __syncthreads();
+        end = s->key | id; /* with all that tie */
+        total = sum_within(s, r, end, 0);
     }
     if (a.top_p < 1) {
-        find_element(s, r, false, clamp((u64)ceil(fmax((double)a.top_p, 0.0) * (double)total), total));
+        find_element(s, r, false, kv_draw_top_p(a.top_p, total));
         end = s->key;
         total = s->weight_to;
         __syncthreads();
     }
-    if (a.min_p > 0) total = sum_within(s, r, end, (u64)fmax(-log((double)a.min_p) * 0x1p26, 0.0));
-    find_element(s, r, false, clamp((u64)(uniform(a.seed, step) * (double)total) + 1, total));
-    return (int)(s->key & ((1u << ID_BITS) - 1));
+    if (a.min_p > 0) total = sum_within(s, r, end, kv_draw_min_p(a.min_p));
+    find_element(s, r, false, kv_draw_place(kv_draw_number(a.seed, step), total));
+    return (int)(s->key & id);
 }
 
 /* token, step and hash of every row from its parts.  Launch: one block per row, THREADS. */
