@@ -6,11 +6,13 @@
 #include <string.h>
 
 #include "bench/prompt_text.h"
+#include "bench/text_tools.h"
 #include "engine/file.h"
 
 struct kv_items {
     kv_task *task;
     const kv_identity *id;
+    kv_text_tools tools;
     kv_prompt *prompts; /* (n_items) */
     int n;
 };
@@ -18,9 +20,12 @@ struct kv_items {
 int kv_items_open(const char *spec, const kv_task_options *o, const kv_identity *id, kv_items **out, kv_error *err) {
     kv_items *it = calloc(1, sizeof *it);
     if (!it) return kv_fail(err, KV_ENOMEM, "task %s: out of memory", spec);
-    int rc = kv_task_open(spec, o, &it->task, err);
+    kv_task_options with_tools = *o;
+    it->id = id;
+    it->tools = kv_text_tools_of(id);
+    with_tools.tools = &it->tools;
+    int rc = kv_task_open(spec, &with_tools, &it->task, err);
     if (rc == KV_OK) {
-        it->id = id;
         it->n = kv_task_get_info(it->task)->n_items;
         it->prompts = calloc(it->n ? (size_t)it->n : 1, sizeof *it->prompts);
         if (!it->prompts) rc = kv_fail(err, KV_ENOMEM, "task %s: out of memory for %d items", spec, it->n);

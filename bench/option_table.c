@@ -28,6 +28,8 @@ static const kv_opt_def table[KV_N_OPTS] = {
         "wording of the prompts; default: short with the default model, else the task's own"},
     [KV_OPT_HAYSTACK] = {"haystack", "DIR", KV_TYPE_TEXT, RUN, 0, 0, 0, NULL, NULL,
         "folder of .txt essays for needle; default: the public-domain text of the project"},
+    [KV_OPT_DATA] = {"data", "DIR", KV_TYPE_TEXT, RUN, 0, 0, 0, NULL, NULL,
+        "folder of data files that are not part of the project (longbench_*); default: where their script puts them"},
     [KV_OPT_POLICY] = {"policy", "NAME", KV_TYPE_TEXT, RUN | SPEED, RUN | SPEED, 0, 0, NULL, "full,trimkv",
         "policies, as name or name:key=value:key=value (see trimbench list)"},
     [KV_OPT_POLICY_ONE] = {"policy", "NAME", KV_TYPE_TEXT, GENERATE, 0, 0, 0, NULL, "full",

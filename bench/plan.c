@@ -242,7 +242,9 @@ int kv_plan_build(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_error 
     int rc;
     memset(p, 0, sizeof *p);
     p->n_samples = (int)kv_opts_int(o, KV_OPT_SAMPLES);
-    p->task_options = (kv_task_options){.root = paths->datasets, .haystack = kv_opts_text(o, KV_OPT_HAYSTACK)};
+    p->task_options = (kv_task_options){.root = paths->datasets,
+                                        .haystack = kv_opts_text(o, KV_OPT_HAYSTACK),
+                                        .data_dir = kv_opts_text(o, KV_OPT_DATA)};
     if ((rc = kv_axes_read(o, &p->axes, err)) || (rc = load_models(o, paths, p, err)) || (rc = open_tasks(o, p, err)) ||
         (rc = choose_sampling(o, p, err)) ||
         (rc = kv_plan_cross(&p->axes, p->n_models, p->n_tasks / p->n_models, &p->cells, &p->n_cells, err)))

@@ -4,11 +4,34 @@
 #include <stdio.h>
 #include <string.h>
 
-static const kv_grader *const graders[] = {
-    &kv_grader_countdown,        &kv_grader_countdown_short, &kv_grader_path,         &kv_grader_path_short,
-    &kv_grader_needle,           &kv_grader_gsm8k_short,     &kv_grader_math,         &kv_grader_integer,
-    &kv_grader_lmeval_gsm8k,     &kv_grader_lmeval_cot,      &kv_grader_lmeval_llama, &kv_grader_lmeval_minerva,
-    &kv_grader_lmeval_hendrycks, &kv_grader_lmeval_aime};
+static const kv_grader *const graders[] = {&kv_grader_countdown,
+                                           &kv_grader_countdown_short,
+                                           &kv_grader_path,
+                                           &kv_grader_path_short,
+                                           &kv_grader_needle,
+                                           &kv_grader_gsm8k_short,
+                                           &kv_grader_math,
+                                           &kv_grader_integer,
+                                           &kv_grader_lmeval_gsm8k,
+                                           &kv_grader_lmeval_cot,
+                                           &kv_grader_lmeval_llama,
+                                           &kv_grader_lmeval_minerva,
+                                           &kv_grader_lmeval_hendrycks,
+                                           &kv_grader_lmeval_aime,
+                                           &kv_grader_longbench_f1,
+                                           &kv_grader_longbench_f1_line,
+                                           &kv_grader_longbench_f1_zh,
+                                           &kv_grader_longbench_f1_zh_char,
+                                           &kv_grader_longbench_rouge,
+                                           &kv_grader_longbench_rouge_line,
+                                           &kv_grader_longbench_rouge_zh,
+                                           &kv_grader_longbench_rouge_zh_char,
+                                           &kv_grader_longbench_class_line,
+                                           &kv_grader_longbench_retrieval,
+                                           &kv_grader_longbench_retrieval_zh,
+                                           &kv_grader_longbench_count,
+                                           &kv_grader_longbench_code,
+                                           &kv_grader_longbench_v2};
 
 const kv_grader *kv_grader_find(const char *name) {
     for (size_t i = 0; i < sizeof graders / sizeof *graders; i++)

@@ -12,6 +12,7 @@ typedef struct kv_grader {
     int version;
     const char *data_kind; /* what data must be (source.h), or NULL */
     int sets_compat;       /* else kv_task_grade copies score */
+    int needs_words;       /* Chinese words: the data's dictionary must be there */
     /* *g arrives zeroed.  data: kv_item.data. */
     void (*grade)(const void *data, const char *gold, const char *output, kv_grade *g);
 } kv_grader;
@@ -20,6 +21,11 @@ extern const kv_grader kv_grader_countdown, kv_grader_countdown_short, kv_grader
     kv_grader_needle, kv_grader_gsm8k_short, kv_grader_math, kv_grader_integer, kv_grader_lmeval_gsm8k,
     kv_grader_lmeval_cot, kv_grader_lmeval_llama, kv_grader_lmeval_minerva, kv_grader_lmeval_hendrycks,
     kv_grader_lmeval_aime;
+extern const kv_grader kv_grader_longbench_f1, kv_grader_longbench_f1_line, kv_grader_longbench_f1_zh,
+    kv_grader_longbench_f1_zh_char, kv_grader_longbench_rouge, kv_grader_longbench_rouge_line,
+    kv_grader_longbench_rouge_zh, kv_grader_longbench_rouge_zh_char, kv_grader_longbench_class_line,
+    kv_grader_longbench_retrieval, kv_grader_longbench_retrieval_zh, kv_grader_longbench_count,
+    kv_grader_longbench_code, kv_grader_longbench_v2;
 
 /* NULL when there is none of that name. */
 const kv_grader *kv_grader_find(const char *name);

@@ -36,6 +36,45 @@ static int read_rows(const kv_source_args *a, const char *path, char *text, kv_j
     return rc;
 }
 
+static const char *skip_blanks(const char *p) {
+    return p + strspn(p, " \t\r\n");
+}
+
+static int read_objects(const char *path, const char *text, size_t size, kv_jsonl_row row, void *user, int *n,
+                        kv_error *err) {
+    char where[1100];
+    const char *p = skip_blanks(text);
+    int array = *p == '[', first = 1;
+    if (array) p = skip_blanks(p + 1);
+    for (*n = 0; *p && *p != ']'; first = 0) {
+        const char *end = p;
+        snprintf(where, sizeof where, "%s, object %d", path, *n + 1);
+        if (array && !first && *p++ != ',') return kv_fail(err, KV_EFORMAT, "%s: no comma before it", where);
+        cJSON *j = cJSON_ParseWithLengthOpts(p, size - (size_t)(p - text), &end, 0);
+        int rc = cJSON_IsObject(j) ? row(user, (*n)++, j, where, err)
+                                   : kv_fail(err, KV_EFORMAT, "%s: not a JSON object (near byte %zu of the file)",
+                                             where, (size_t)(end - text));
+        cJSON_Delete(j);
+        if (rc) return rc;
+        p = skip_blanks(end);
+    }
+    if (array && *p != ']') return kv_fail(err, KV_EFORMAT, "%s: the array does not end", path);
+    if (*skip_blanks(p + array)) return kv_fail(err, KV_EFORMAT, "%s: text behind the last object", path);
+    return KV_OK;
+}
+
+int kv_json_objects(const char *path, kv_jsonl_row row, void *user, int *n_rows, char sha256[65], kv_error *err) {
+    char *text = NULL;
+    size_t size;
+    int rc = kv_read_file(path, &text, &size, err);
+    if (rc) return rc;
+    kv_sha256_bytes(text, size, sha256);
+    rc = strlen(text) == size ? read_objects(path, text, size, row, user, n_rows, err)
+                              : kv_fail(err, KV_EFORMAT, "%s: the file has a zero byte; expected JSON", path);
+    free(text);
+    return rc;
+}
+
 int kv_jsonl_read(const kv_source_args *a, kv_jsonl_row row, void *user, char sha256[65], kv_error *err) {
     char path[1024], *text = NULL;
     size_t size;

@@ -13,4 +13,8 @@ typedef int (*kv_jsonl_row)(void *user, int i, const cJSON *row, const char *whe
  * file's sha256.  KV_EFORMAT for lines that are empty or no JSON object. */
 int kv_jsonl_read(const kv_source_args *a, kv_jsonl_row row, void *user, char sha256[65], kv_error *err);
 
+/* The same for any file and any number of rows: JSON objects one after the other (JSON lines), or in one array.
+ * *n_rows receives their number; where is "file, object 3". */
+int kv_json_objects(const char *path, kv_jsonl_row row, void *user, int *n_rows, char sha256[65], kv_error *err);
+
 #endif

@@ -7,6 +7,7 @@
 
 #include "datasets/task_file.h"
 #include "datasets/template.h"
+#include "datasets/text_tools.h"
 
 typedef struct kv_source_args {
     const kv_task_file *file;
@@ -14,7 +15,13 @@ typedef struct kv_source_args {
     const char *haystack;  /* folder of .txt files, or NULL */
     const int64_t *params; /* parallel to file->params: defaults overlaid with what was asked for */
     uint64_t seed;
+    const char *data_dir;           /* --data: folder of the user's own data files, or NULL */
+    const kv_task_variant *variant; /* the one that was chosen */
+    const kv_text_tools *tools;     /* the model's tokenizer; NULL when no model is at hand */
+    int no_items;                   /* outputs bring their own answers: a source with `own` opens without its data */
 } kv_source_args;
+
+struct cJSON;
 
 typedef struct kv_source_state {
     int n_items;
@@ -35,10 +42,18 @@ typedef struct kv_source {
      * value's `failed`.  Only reads impl, so several threads may call it. */
     void (*item)(const kv_source_state *s, int i, kv_text *values, void **data);
     void (*close)(kv_source_state *s);
+    /* The rest may be NULL.  id: an item's id in place of its number.  name_of: what the published data calls it.  own:
+     * gold and data for the grader from a row that brings its own answer; `where` is its "file:line". */
+    void (*id)(const kv_source_state *s, int i, char *out, size_t cap);
+    const char *(*name_of)(const kv_source_state *s, int i);
+    int (*own)(const kv_source_state *s, const struct cJSON *row, const char *where, char **gold, void **data,
+               kv_error *err);
+    void (*own_free)(void *data);
 } kv_source;
 
 extern const kv_source kv_source_rows, kv_source_countdown, kv_source_countdown_gen, kv_source_path, kv_source_needle,
     kv_source_rows_5shot;
+extern const kv_source kv_source_longbench, kv_source_longbench_v2;
 
 /* NULL when there is none of that name. */
 const kv_source *kv_source_find(const char *name);

@@ -8,6 +8,8 @@
 #include "datasets/source.h"
 #include "engine/file.h"
 
+#include <cjson/cJSON.h>
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,11 +23,13 @@ struct kv_task {
     kv_source_state items;
     int64_t params[KV_TASK_PARAMS];
     uint64_t seed;
+    const kv_text_tools *tools;
     kv_task_info info;
 };
 
-static const kv_source *const sources[] = {&kv_source_rows, &kv_source_countdown, &kv_source_countdown_gen,
-                                           &kv_source_path, &kv_source_needle,    &kv_source_rows_5shot};
+static const kv_source *const sources[] = {&kv_source_rows,        &kv_source_countdown, &kv_source_countdown_gen,
+                                           &kv_source_path,        &kv_source_needle,    &kv_source_rows_5shot,
+                                           &kv_source_longbench,   &kv_source_longbench_v2};
 
 const kv_source *kv_source_find(const char *name) {
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
@@ -50,7 +54,7 @@ static int bind_source(kv_task *t, kv_error *err) {
     if (!s)
         return kv_fail(err, KV_EFORMAT,
                        "%s:%d: no source '%s'; known are rows, rows_5shot, countdown, countdown_gen, "
-                       "path, needle",
+                       "path, needle, longbench, longbench_v2",
                        f->path, f->source_line, f->source);
     if (s->reads_data != (f->data != NULL))
         return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s", f->path, f->source_line, s->name,
@@ -126,14 +130,17 @@ static void list_params(const kv_task *t, char *out, size_t cap) {
         n += (size_t)snprintf(out + n, cap - n, "%s (%lld..%lld, default %lld), ", p->name, (long long)p->min,
                               (long long)p->max, (long long)p->value);
     }
-    if (n < cap) snprintf(out + n, cap - n, "seed");
+    if (n < cap && t->source->seeded)
+        snprintf(out + n, cap - n, "seed");
+    else if (n)
+        out[(n < cap ? n : cap) - 2] = 0; /* the last comma */
 }
 
 static int set_param(kv_task *t, const char *key, const char *value, kv_error *err) {
     char known[300], *end;
     list_params(t, known, sizeof known);
     int is_seed = t->source->seeded && !strcmp(key, "seed"), i = param_index(&t->file, key);
-    if (!t->source->seeded)
+    if (!t->source->seeded && !t->file.n_params)
         return kv_fail(err, KV_EARG, "task %s takes no parameters ('%.40s'); its items are fixed", t->info.name, key);
     if (!is_seed && i < 0)
         return kv_fail(err, KV_EARG, "task %s has no parameter '%.40s'; it takes %s", t->info.name, key, known);
@@ -268,7 +275,16 @@ static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error 
     t->seed = o->seed;
     for (int i = 0; i < t->file.n_params; i++) t->params[i] = t->file.params[i].value;
     if (rest && (rc = set_params(t, rest, err))) return rc;
-    kv_source_args a = {&t->file, o->root, o->haystack, t->params, t->seed};
+    t->tools = o->tools;
+    kv_source_args a = {.file = &t->file,
+                        .root = o->root,
+                        .haystack = o->haystack,
+                        .params = t->params,
+                        .seed = t->seed,
+                        .data_dir = o->data_dir,
+                        .variant = t->variant,
+                        .tools = t->tools,
+                        .no_items = o->no_items && t->source->own};
     if ((rc = look_for_data(t, t->file.data, o->root, err)) || (rc = look_for_data(t, t->file.shots, o->root, err)))
         return rc;
     if ((rc = t->source->open(&a, &t->items, err)) || (rc = check_templates(t, err))) return rc;
@@ -299,25 +315,65 @@ const kv_task_info *kv_task_get_info(const kv_task *t) {
     return &t->info;
 }
 
+/* Tokens that a chat template may put around a prompt. */
+enum { TEMPLATE_ROOM = 100 };
+
+/* A prompt of more tokens than the task's limit, or than the model takes, loses its middle. */
+static int shorten(const kv_task *t, kv_item *it, kv_error *err) {
+    const kv_task_variant *v = t->variant;
+    if (!v->cut_param[0] || !t->tools) return KV_OK;
+    int64_t limit = t->params[param_index(&t->file, v->cut_param)];
+    int64_t fits = (int64_t)t->tools->n_ctx - t->info.max_new - TEMPLATE_ROOM;
+    if (!limit || limit > fits) limit = fits;
+    if (limit < 2)
+        return kv_fail(err, KV_ELIMIT, "task %s: %d new tokens leave no room for a prompt in a context of %d",
+                       t->info.name, t->info.max_new, t->tools->n_ctx);
+    return kv_cut_middle(t->tools, (size_t)limit, &it->prompt, &it->question_at, err);
+}
+
 int kv_task_item(kv_task *t, int i, kv_item *out, kv_error *err) {
     kv_text values[KV_SLOTS] = {{0}}, prompt = {0}, gold = {0};
     memset(out, 0, sizeof *out);
     if (i < 0 || i >= t->items.n_items)
         return kv_fail(err, KV_EARG, "task %s: no item %d; it has 0..%d", t->info.name, i, t->items.n_items - 1);
     snprintf(out->id, sizeof out->id, "%d", i);
+    if (t->source->id) t->source->id(&t->items, i, out->id, sizeof out->id);
     t->source->item(&t->items, i, values, &out->data);
     kv_template_render(t->variant->prompt, t->items.slots, values, &prompt, &out->question_at);
     kv_template_render(t->file.gold, t->items.slots, values, &gold, NULL);
     for (int k = 0; k < KV_SLOTS; k++) kv_text_free(&values[k]);
     int rc = kv_text_take(&prompt, "a prompt", &out->prompt, err);
     int rc2 = kv_text_take(&gold, "a gold answer", &out->gold, err);
+    if (!rc && !rc2) rc = shorten(t, out, err);
     if (rc || rc2) kv_item_free(out);
     return rc ? rc : rc2;
+}
+
+const char *kv_task_item_name(const kv_task *t, int i) {
+    return t->source->name_of ? t->source->name_of(&t->items, i) : NULL;
+}
+
+int kv_task_own_item(const kv_task *t, const cJSON *row, const char *where, kv_item *out, kv_error *err) {
+    memset(out, 0, sizeof *out);
+    if (t->source->own) {
+        int rc = t->source->own(&t->items, row, where, &out->gold, &out->own, err);
+        out->data = out->own;
+        out->own_free = t->source->own_free;
+        return rc;
+    }
+    if (t->grader->data_kind)
+        return kv_fail(err, KV_EFORMAT, "%s: grader %s of task %s needs the item itself: give its id, no answer", where,
+                       t->grader->name, t->info.name);
+    const char *answer = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "answer"));
+    if (!answer) return kv_fail(err, KV_EFORMAT, "%s: the field 'answer' is no string", where);
+    out->gold = strdup(answer);
+    return out->gold ? KV_OK : kv_fail(err, KV_ENOMEM, "%s: no memory for the answer", where);
 }
 
 void kv_item_free(kv_item *it) {
     free(it->prompt);
     free(it->gold);
+    if (it->own) it->own_free(it->own);
     memset(it, 0, sizeof *it);
 }
 

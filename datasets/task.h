@@ -13,14 +13,19 @@ typedef struct kv_task_options {
     const char *haystack; /* folder of .txt essays for needle; NULL = the public-domain text of the repository */
     const char *variant;  /* prompt variant; NULL = the task's default */
     uint64_t seed;        /* of generators */
+    const char *data_dir; /* folder of the user's own data files; NULL = where the project's scripts put them */
+    const struct kv_text_tools *tools; /* text_tools.h; NULL: prompts are never shortened */
+    int no_items;                      /* for kv_task_own_item alone: n_items is 0, the data need not be there */
 } kv_task_options;
 
 typedef struct kv_item {
-    char id[64];
+    char id[64];        /* its number, with :group where the task has groups */
     char *prompt;       /* the user turn; owned by the item */
     size_t question_at; /* byte offset where the question starts; strlen(prompt) when the task has no split */
     char *gold;         /* what the grader compares with, as text; owned */
     void *data;         /* grader's private data, owned by the task */
+    void *own;          /* data of kv_task_own_item, owned by the item ... */
+    void (*own_free)(void *own);
 } kv_item;
 
 typedef struct kv_task_info {
@@ -53,6 +58,12 @@ const kv_task_info *kv_task_get_info(const kv_task *t);
 /* Item i of n_items; free with kv_item_free. */
 int kv_task_item(kv_task *t, int i, kv_item *out, kv_error *err);
 void kv_item_free(kv_item *it);
+/* What an item is called in the published data; NULL when the data has no such names. */
+const char *kv_task_item_name(const kv_task *t, int i);
+/* An item to grade against, without a prompt, from a JSON object with a field `answer` (or what else the task's source
+ * takes).  where: "file:line" for errors.  KV_EFORMAT: no answer, or the task's items cannot be made from one. */
+struct cJSON;
+int kv_task_own_item(const kv_task *t, const struct cJSON *row, const char *where, kv_item *out, kv_error *err);
 /* Grades one output; never fails on any bytes. */
 void kv_task_grade(const kv_task *t, const kv_item *it, const char *output, kv_grade *g);
 

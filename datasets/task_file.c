@@ -159,7 +159,11 @@ static int set_variant_key(reader *r, const char *key, const char *value, int ap
         v->grader_line = r->line;
         return set_word(r, v->grader, sizeof v->grader, key, value);
     }
-    return bad(r, "unknown key '%.40s' in [%s]; known are prompt, max_new, grader, stop, chat", key, v->name);
+    if (!strcmp(key, "cut")) {
+        v->cut_line = r->line;
+        return set_word(r, v->cut_param, sizeof v->cut_param, key, value);
+    }
+    return bad(r, "unknown key '%.40s' in [%s]; known are prompt, max_new, grader, stop, chat, cut", key, v->name);
 }
 
 static int set_task_key(reader *r, const char *key, const char *value) {
@@ -184,7 +188,7 @@ static int set_task_key(reader *r, const char *key, const char *value) {
     return bad(
         r,
         "unknown key '%.40s'; known are title, version, licence, origin, source, data, items, fetch, shots, shot, "
-        "shot_items, param.NAME, gold, default, and in a [variant] prompt, max_new, grader, stop, chat",
+        "shot_items, param.NAME, gold, default, and in a [variant] prompt, max_new, grader, stop, chat, cut",
         key);
 }
 
@@ -221,15 +225,21 @@ static int read_line(reader *r, char *line) {
     return r->section ? set_variant_key(r, line, value, append) : set_task_key(r, line, value);
 }
 
+/* A parameter that a variant's key names; "" = none. */
+static int check_param(reader *r, const char *key, const char *name, int line) {
+    if (!name[0]) return KV_OK;
+    for (int i = 0; i < r->f->n_params; i++)
+        if (!strcmp(r->f->params[i].name, name)) return KV_OK;
+    r->line = line;
+    return bad(r, "%s: there is no param.%s", key, name);
+}
+
 static int check_variant(reader *r, const kv_task_variant *v) {
     const char *missing = !v->prompt ? "prompt" : !v->max_new ? "max_new" : !v->grader[0] ? "grader" : NULL;
     r->line = v->line;
     if (missing) return bad(r, "[%s] has no '%s'", v->name, missing);
-    if (!v->max_new_param[0]) return KV_OK;
-    for (int i = 0; i < r->f->n_params; i++)
-        if (!strcmp(r->f->params[i].name, v->max_new_param)) return KV_OK;
-    r->line = v->max_new_line;
-    return bad(r, "max_new: there is no param.%s", v->max_new_param);
+    int rc = check_param(r, "max_new", v->max_new_param, v->max_new_line);
+    return rc ? rc : check_param(r, "cut", v->cut_param, v->cut_line);
 }
 
 static int is_inside(const char *path) {

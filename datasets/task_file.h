@@ -4,6 +4,7 @@
  *   title = one line for people               origin = where the items come from
  *   version = 1                               licence = of the data
  *   source = rows | countdown | countdown_gen | path | needle | rows_5shot     how items are made (source.h)
+ *            | longbench | longbench_v2
  *   data = data/file.jsonl                    items = 200     only for sources that read a file; items is checked
  *   param.words = 900 in 1..1000000           a source's parameter: default and range
  *   gold = {slot}                             what the grader compares with (template.h)
@@ -14,6 +15,8 @@
  *   grader = name                             (graders.h)
  *   stop = text                               a stop string; may be repeated
  *   chat = none                               the prompt goes to the model without its chat template
+ *   cut = max_prompt                          a prompt of more tokens than this parameter says loses its middle; 0 =
+ *                                             than the model takes with the answer
  *
  * Data that may not be part of the project: fetch = NAME tells to run scripts/get_data.sh NAME where data is missing.
  * Few-shot examples (source rows_5shot): shots = data/file.jsonl, shot_items = 7473, shot = template of one example.
@@ -39,6 +42,8 @@ typedef struct kv_task_variant {
     char *prompt; /* template; owned */
     int max_new, max_new_factor;
     char max_new_param[24]; /* "" = max_new is the whole of it */
+    char cut_param[24];     /* "" = never cut */
+    int cut_line;
     char *stop[KV_TASK_STOPS + 1];
     int n_stop;
     int no_chat;

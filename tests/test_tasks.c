@@ -48,7 +48,7 @@ static void note_task(void *user, const char *name, const char *title, const cha
 }
 
 static void lists_every_task(void **state) {
-    char out[2000] = "";
+    char out[8000] = "";
     kv_error err;
     (void)state;
     assert_int_equal(kv_task_list(ROOT, note_task, out, &err), KV_OK);
@@ -58,6 +58,28 @@ static void lists_every_task(void **state) {
                              "countdown_gen official,short -1 2748\n"
                              "gsm8k official,short,rkv,lmeval_cot,lmeval_zeroshot,lmeval_llama 1319 2048\n"
                              "gsm8k_5shot lmeval 1319 256\n"
+                             "longbench_2wikimqa official 200 32\n"
+                             "longbench_dureader official,char 200 128\n"
+                             "longbench_gov_report official 200 512\n"
+                             "longbench_hotpotqa official 200 32\n"
+                             "longbench_lcc official 500 64\n"
+                             "longbench_lsht official 200 64\n"
+                             "longbench_multi_news official 200 512\n"
+                             "longbench_multifieldqa_en official 150 64\n"
+                             "longbench_multifieldqa_zh official,char 200 64\n"
+                             "longbench_musique official 200 32\n"
+                             "longbench_narrativeqa official 200 128\n"
+                             "longbench_passage_count official 200 32\n"
+                             "longbench_passage_retrieval_en official 200 32\n"
+                             "longbench_passage_retrieval_zh official 200 32\n"
+                             "longbench_qasper official 200 128\n"
+                             "longbench_qmsum official 200 512\n"
+                             "longbench_repobench-p official 500 64\n"
+                             "longbench_samsum official 200 128\n"
+                             "longbench_trec official 200 64\n"
+                             "longbench_triviaqa official 200 32\n"
+                             "longbench_v2 official,cot,no_context 503 128\n"
+                             "longbench_vcsum official,char 200 512\n"
                              "math500 official,rkv,lmeval_minerva,lmeval_hendrycks 500 8192\n"
                              "needle short -1 10\n"
                              "path_traversal_0.5k official,short 200 1024\n");
