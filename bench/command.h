@@ -34,5 +34,7 @@ int kv_cmd_list(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *
 int kv_cmd_doctor(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err);
 int kv_cmd_plot(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err);
 int kv_cmd_paper(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err);
+int kv_cmd_grade(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err);
+int kv_cmd_export(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err);
 
 #endif

@@ -61,6 +61,22 @@ static const command_help commands[KV_N_CMDS] = {
          "  trimbench paper trimkv-table5 --reps 5 --db h200.sqlite --format json\n",
          "Published values come from results/paper/paper-numbers.tsv. Speed tables need a GPU.\n"
          "Exit: 0 measured, 1 a cell failed, 2 no such table, 3 cannot start (no GPU), 130 interrupted.\n"},
+    [KV_CMD_GRADE] =
+        {"grade", "score outputs that were made elsewhere",
+         "  trimbench grade outputs.jsonl --task gsm8k\n"
+         "  trimbench grade outputs.jsonl --task countdown_2k --variant official --format json\n"
+         "  trimbench grade - --task longbench_qasper:e=1 --data ~/longbench < outputs.jsonl\n",
+         "A line is a JSON object with `output` and either `id`, an item of the task (its number or its id in the\n"
+         "published data), or its own `answer` (LongBench: also a list, and all_classes), which then counts:\n"
+         "  {\"id\": 12, \"output\": \"... so the answer is 18.\"}\n"
+         "  {\"answer\": \"18\", \"output\": \"... so the answer is 18.\"}\n"
+         "Lines of no use are named on stderr and left out of the totals. No model is needed.\n"
+         "Exit: 0 all graded, 1 some lines were of no use, 2 bad usage, 3 cannot start, 130 interrupted.\n"},
+    [KV_CMD_EXPORT] = {"export", "write recorded results in the files of lm-evaluation-harness",
+                       "  trimbench export results/trimbench.sqlite\n"
+                       "  trimbench export sweep.sqlite --out sweep-lm-eval\n",
+                       "Every cell becomes OUT/MODEL__POLICY__.../results_TIME.json and samples_TASK_TIME.jsonl.\n"
+                       "Exit: 0 written, 2 bad usage, 3 cannot read or write.\n"},
 };
 
 const char *kv_help_command(kv_cmd_id cmd) {

@@ -10,8 +10,9 @@
 #include "bench/hostinfo.h"
 
 /* In the order of kv_cmd_id. */
-static const kv_command commands[KV_N_CMDS] = {kv_cmd_run,  kv_cmd_generate, kv_cmd_tokenize, kv_cmd_speed,
-                                               kv_cmd_list, kv_cmd_doctor,   kv_cmd_plot,     kv_cmd_paper};
+static const kv_command commands[KV_N_CMDS] = {kv_cmd_run,   kv_cmd_generate, kv_cmd_tokenize, kv_cmd_speed,
+                                               kv_cmd_list,  kv_cmd_doctor,   kv_cmd_plot,     kv_cmd_paper,
+                                               kv_cmd_grade, kv_cmd_export};
 
 static volatile int interrupted; /* the one global: a signal handler can reach nothing else */
 

@@ -8,6 +8,8 @@
 #define DOCTOR (1u << KV_CMD_DOCTOR)
 #define PLOT (1u << KV_CMD_PLOT)
 #define PAPER (1u << KV_CMD_PAPER)
+#define GRADE (1u << KV_CMD_GRADE)
+#define EXPORT (1u << KV_CMD_EXPORT)
 #define ENGINE (RUN | GENERATE | SPEED)
 
 enum { MAX_SLOTS = 1 << 24, MAX_TOKEN_ID = 1 << 30, MAX_BATCH = 1024 };
@@ -26,9 +28,9 @@ static const kv_opt_def table[KV_N_OPTS] = {
         "tasks, as name or name:key=value (see trimbench list)"},
     [KV_OPT_VARIANT] = {"prompt-variant", "NAME", KV_TYPE_TEXT, RUN, RUN, 0, 0, NULL, NULL,
         "wording of the prompts; default: short with the default model, else the task's own"},
-    [KV_OPT_HAYSTACK] = {"haystack", "DIR", KV_TYPE_TEXT, RUN, 0, 0, 0, NULL, NULL,
+    [KV_OPT_HAYSTACK] = {"haystack", "DIR", KV_TYPE_TEXT, RUN | GRADE, 0, 0, 0, NULL, NULL,
         "folder of .txt essays for needle; default: the public-domain text of the project"},
-    [KV_OPT_DATA] = {"data", "DIR", KV_TYPE_TEXT, RUN, 0, 0, 0, NULL, NULL,
+    [KV_OPT_DATA] = {"data", "DIR", KV_TYPE_TEXT, RUN | GRADE, 0, 0, 0, NULL, NULL,
         "folder of data files that are not part of the project (longbench_*); default: where their script puts them"},
     [KV_OPT_POLICY] = {"policy", "NAME", KV_TYPE_TEXT, RUN | SPEED, RUN | SPEED, 0, 0, NULL, "full,trimkv",
         "policies, as name or name:key=value:key=value (see trimbench list)"},
@@ -49,7 +51,7 @@ static const kv_opt_def table[KV_N_OPTS] = {
     [KV_OPT_MAX_NEW_TOKENS] = {"max-new", "N", KV_TYPE_INT, GENERATE | SPEED, SPEED, 1, MAX_SLOTS, NULL, "128",
         "tokens to generate; an answer may end earlier, a speed measurement never does (there unset: at least ten "
         "whole cycles of the largest B)"},
-    [KV_OPT_SEED] = {"seed", "N", KV_TYPE_INT, ENGINE | PAPER, RUN, 0, MAX_SEED, NULL, "0",
+    [KV_OPT_SEED] = {"seed", "N", KV_TYPE_INT, ENGINE | PAPER | GRADE, RUN, 0, MAX_SEED, NULL, "0",
         "seed of task generators, random policies, random prompts and weights, and sampling"},
     [KV_OPT_SAMPLING] = {"sampling", "KIND", KV_TYPE_TEXT, RUN | GENERATE, 0, 0, 0, "model|greedy|custom", NULL,
         "greedy; model: what the generation_config.json beside the model says; custom: the four options below, which "
@@ -74,7 +76,7 @@ static const kv_opt_def table[KV_N_OPTS] = {
         "prompt tokens before the first timed step"},
     [KV_OPT_REPS] = {"reps", "N", KV_TYPE_INT, SPEED | PAPER, 0, 1, 1000, NULL, "3",
         "repetitions of the decoding; the median and the range are shown, all are recorded"},
-    [KV_OPT_THREADS] = {"threads", "N", KV_TYPE_INT, ENGINE, SPEED, 0, 1024, NULL, "0",
+    [KV_OPT_THREADS] = {"threads", "N", KV_TYPE_INT, ENGINE | GRADE, SPEED, 0, 1024, NULL, "0",
         "CPU threads; 0 = all cores"},
     [KV_OPT_BACKEND] = {"backend", "KIND", KV_TYPE_TEXT, ENGINE | PAPER, 0, 0, 0, "auto|cpu|cuda", "auto",
         "where the model runs; auto: a GPU when there is one that can run it, else the CPU"},
@@ -153,6 +155,20 @@ static const kv_opt_def table[KV_N_OPTS] = {
     [KV_OPT_MAX_CONTEXT] = {"max-context", "N", KV_TYPE_INT, ENGINE | TOKENIZE | DOCTOR, 0, 0, MAX_SLOTS, NULL, "0",
         "longest sequence, prompt and answer; 0 = what the model has; a Phi-3 opened for no more than its original "
         "context uses the short longrope factors"},
+    [KV_OPT_OUTPUTS] = {"outputs", "FILE", KV_TYPE_TEXT, GRADE, 0, 0, 0, NULL, NULL,
+        "JSON lines with output and id (or answer), - = stdin; may stand without --outputs", 1},
+    [KV_OPT_TASK_ONE] = {"task", "NAME", KV_TYPE_TEXT, GRADE, 0, 0, 0, NULL, NULL,
+        "the task, as name or name:key=value (see trimbench list)"},
+    [KV_OPT_VARIANT_ONE] = {"variant", "NAME", KV_TYPE_TEXT, GRADE, 0, 0, 0, NULL, NULL,
+        "prompt variant, which decides the grader; default: the task's own"},
+    [KV_OPT_GRADE_FORMAT] = {"format", "KIND", KV_TYPE_TEXT, GRADE, 0, 0, 0, "table|json", "table",
+        "table: the totals; json: a line for each output, then the totals"},
+    [KV_OPT_EXPORT_DB] = {"db", "FILE", KV_TYPE_TEXT, EXPORT, 0, 0, 0, NULL, NULL,
+        "SQLite file of results; may stand without --db; default: results/trimbench.sqlite in the project", 1},
+    [KV_OPT_EXPORT_OUT] = {"out", "DIR", KV_TYPE_TEXT, EXPORT, 0, 0, 0, NULL, "export",
+        "folder for the files, made when it is not there"},
+    [KV_OPT_EXPORT_FORMAT] = {"format", "KIND", KV_TYPE_TEXT, EXPORT, 0, 0, 0, "lm-eval", "lm-eval",
+        "layout of the files"},
 };
 /* clang-format on */
 

@@ -139,7 +139,7 @@ static int store(kv_cmd_id cmd, int id, const char *value, kv_opts *o, kv_error 
 static int parse_bare(kv_cmd_id cmd, const char *arg, kv_opts *o, kv_error *err) {
     const kv_opt_def *t = kv_opt_table();
     for (int i = 0; i < KV_N_OPTS; i++)
-        if (t[i].positional && belongs(&t[i], cmd) && !o->v[i].given && arg[0] != '-')
+        if (t[i].positional && belongs(&t[i], cmd) && !o->v[i].given && (arg[0] != '-' || !arg[1]))
             return store(cmd, i, arg, o, err);
     return kv_fail(err, KV_EARG, "unexpected argument '%s': options start with --", arg);
 }

@@ -20,6 +20,8 @@ typedef enum kv_cmd_id {
     KV_CMD_DOCTOR,
     KV_CMD_PLOT,
     KV_CMD_PAPER,
+    KV_CMD_GRADE,
+    KV_CMD_EXPORT,
     KV_N_CMDS
 } kv_cmd_id;
 
@@ -90,6 +92,13 @@ typedef enum kv_opt_id {
     KV_OPT_THINKING,
     KV_OPT_DOUBLE_BOS,
     KV_OPT_MAX_CONTEXT,
+    KV_OPT_OUTPUTS,
+    KV_OPT_TASK_ONE,
+    KV_OPT_VARIANT_ONE,
+    KV_OPT_GRADE_FORMAT,
+    KV_OPT_EXPORT_DB,
+    KV_OPT_EXPORT_OUT,
+    KV_OPT_EXPORT_FORMAT,
     KV_N_OPTS
 } kv_opt_id;
 

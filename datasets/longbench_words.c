@@ -78,7 +78,7 @@ static int f1(const words *prediction, const words *answer, kv_longbench_scores 
 }
 
 static int is_ascii_punctuation(uint32_t c) {
-    return c < 0x80 && c && strchr("!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~", (int)c) != NULL;
+    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
 }
 
 static int is_article(const char *s, size_t n) {
@@ -90,9 +90,10 @@ static void english_words(kv_span text, words *w) {
     kv_text lower = {0}, kept = {0};
     kv_unicode_lower(text.s, text.n, &lower);
     kv_span t = text_span(&lower);
-    for (const char *p = t.s, *end = p + t.n; p < end;) {
-        uint32_t c = kv_utf8_next(&p, end);
-        if (!is_ascii_punctuation(c)) kv_utf8_put(&kept, c);
+    for (const char *p = t.s, *end = p + t.n; p < end; p++) {
+        const char *from = p;
+        while (p < end && !is_ascii_punctuation((unsigned char)*p)) p++;
+        kv_text_append(&kept, from, (size_t)(p - from));
     }
     t = text_span(&kept);
     for (const char *p = t.s, *end = p + t.n, *from = p; p < end; from = p) {
