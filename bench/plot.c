@@ -1,10 +1,9 @@
 /* plot.c - the `plot` command: accuracy against M and against measured bytes, and one page that holds it all. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "bench/command.h"
+#include "bench/folder.h"
 #include "bench/hostinfo.h"
 #include "results/report.h"
 
@@ -24,24 +23,6 @@ static size_t filter(const kv_opts *o, kv_cell *cells, size_t n) {
             wanted(o, KV_OPT_FILTER_QUERY, cells[i].query))
             cells[kept++] = cells[i];
     return kept;
-}
-
-/* Makes a folder and those above it. */
-static int make_folder(const char *dir, kv_error *err) {
-    char path[KV_PATH_MAX];
-    struct stat st;
-    snprintf(path, sizeof path, "%s", dir);
-    for (char *p = path + 1;; p++) {
-        char c = *p;
-        if (c && c != '/') continue;
-        *p = 0;
-        if (mkdir(path, 0777) != 0 && errno != EEXIST)
-            return kv_fail(err, KV_EIO, "--out: the folder %.400s cannot be made: %s", path, strerror(errno));
-        if (!c) break;
-        *p = c;
-    }
-    if (stat(dir, &st) != 0 || !S_ISDIR(st.st_mode)) return kv_fail(err, KV_EIO, "--out: %.400s is no folder", dir);
-    return KV_OK;
 }
 
 /* Folder and name without ending of a database path. */
@@ -68,7 +49,7 @@ static int draw(const kv_opts *o, const char *db, const kv_cell *cells, size_t n
         int size = snprintf(dir, sizeof dir, "%s", kv_opts_text(o, KV_OPT_OUT));
         if (size >= (int)sizeof dir) return kv_fail(err, KV_ELIMIT, "--out: the path is too long");
         while (size > 1 && dir[size - 1] == '/') dir[--size] = 0;
-        if ((rc = make_folder(dir, err))) return rc;
+        if ((rc = kv_make_folder(dir, err))) return rc;
     }
     int plotted = kv_report_plot(cells, n, dir, stem, kv_opts_text(o, KV_OPT_GNUPLOT), &files, &plot_err);
     if (plotted && plotted != KV_EUNSUPPORTED) {

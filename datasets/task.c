@@ -220,6 +220,7 @@ static int fill_info(kv_task *t, uint64_t run_seed, kv_error *err) {
     o->grader_version = t->grader->version;
     o->n_items = t->items.n_items;
     o->title = t->file.title;
+    o->cuts = v->cut_param[0] != 0;
     memcpy(o->data_sha256, t->items.sha256, sizeof o->data_sha256);
     o->no_chat = v->no_chat;
     int rc = hash_prompt(t, o->prompt_sha256, err);

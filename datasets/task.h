@@ -38,6 +38,7 @@ typedef struct kv_task_info {
     char data_sha256[65];   /* of the data files or of the generator's parameters and seed */
     char prompt_sha256[65]; /* of the variant's prompt template: an edited prompt is another cell */
     int no_chat;            /* the prompt is not wrapped in the model's chat template */
+    int cuts;               /* prompts depend on the model: long ones lose their middle */
     const char *stop[8];    /* stop strings, NULL-terminated */
     const char *title;
 } kv_task_info;

@@ -8,6 +8,8 @@ extern const char kv_embedded_queries_answers_sql[];
 extern const char kv_embedded_queries_cells_sql[];
 extern const char kv_embedded_queries_dump_sql[];
 extern const char kv_embedded_queries_paper_sql[];
+extern const char kv_embedded_queries_export_cells_sql[];
+extern const char kv_embedded_queries_export_samples_sql[];
 extern const char kv_embedded_plots_style_gp[];
 extern const char kv_embedded_html_css[];
 
