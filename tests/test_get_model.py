@@ -40,6 +40,7 @@ class Hub:
         self.others = {"README.md": b"text", "pytorch_model.bin": bytes_of(2000, 5), "tiny.gguf": bytes_of(2000, 6),
                        "onnx/model.onnx": bytes_of(2000, 7), "consolidated.safetensors": bytes_of(2000, 8)}
         self.page = 1000
+        self.api, self.resolve = f"/api/models/{REPO}", f"/{REPO}/resolve/{COMMIT}/"
         self.log = []
         self.commit = COMMIT
         self.tree_extra = []    # more entries of the file list
@@ -108,7 +109,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         for end, (status, code) in hub.answer.items():
             if path.endswith(end):
                 return self.send(status, b"an error page", **({"X_Error_Code": code} if code else {}))
-        api, resolve = f"/api/models/{REPO}", f"/{REPO}/resolve/{COMMIT}/"
+        api, resolve = hub.api, hub.resolve
         if url.path in (f"{api}/revision/main", f"{api}/revision/refs%2Fpr%2F7", f"{api}/revision/{COMMIT}"):
             self.send(200, json.dumps({"id": REPO, "sha": hub.commit}).encode())
         elif path == f"{api}/tree/{COMMIT}" and query.get("recursive") == "true":

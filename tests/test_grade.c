@@ -142,7 +142,7 @@ static void keeps_the_order_of_many_lines(void **state) {
     cli_result r = grade(text, "--task gsm8k --format json --threads 5", 0);
     int i = 0;
     for (char *line = strtok(r.out, "\n"); i < N; line = strtok(NULL, "\n"), i++) {
-        char want[64];
+        char want[96];
         snprintf(want, sizeof want, "{\"line\":%d,\"id\":null,\"extracted\":\"%d\",\"strict\":%d,", i + 1,
                  i % 3 ? i : -1 - i, i % 3 != 0);
         assert_true(line && !strncmp(line, want, strlen(want)));
