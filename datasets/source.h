@@ -7,7 +7,6 @@
 
 #include "datasets/task_file.h"
 #include "datasets/template.h"
-#include "datasets/text_tools.h"
 
 typedef struct kv_source_args {
     const kv_task_file *file;
@@ -17,7 +16,6 @@ typedef struct kv_source_args {
     uint64_t seed;
     const char *data_dir;           /* --data: folder of the user's own data files, or NULL */
     const kv_task_variant *variant; /* the one that was chosen */
-    const kv_text_tools *tools;     /* the model's tokenizer; NULL when no model is at hand */
     int no_items;                   /* outputs bring their own answers: a source with `own` opens without its data */
 } kv_source_args;
 

@@ -6,6 +6,7 @@
 
 #include "datasets/graders.h"
 #include "datasets/source.h"
+#include "datasets/text_tools.h"
 #include "engine/file.h"
 
 #include <cjson/cJSON.h>
@@ -284,7 +285,6 @@ static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error 
                         .seed = t->seed,
                         .data_dir = o->data_dir,
                         .variant = t->variant,
-                        .tools = t->tools,
                         .no_items = o->no_items && t->source->own};
     if ((rc = look_for_data(t, t->file.data, o->root, err)) || (rc = look_for_data(t, t->file.shots, o->root, err)))
         return rc;
