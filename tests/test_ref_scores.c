@@ -46,8 +46,8 @@ static void run(const char *policy, kv_shape shape, int prompt, int budget, int 
     uint64_t rng = (uint64_t)(shape.n_heads * 1000 + budget);
     float v1[N_HIDDEN * MAX_ROW], c1[N_HIDDEN], v2[MAX_ROW * N_HIDDEN], bias[MAX_ROW];
     float hidden[N_TOKENS * MAX_ROW], q[N_TOKENS * MAX_ROW], k[N_TOKENS * MAX_ROW];
-    const kv_gate_layer layer = {v1, c1, v2, bias}, layers[2] = {layer, layer};
-    const kv_gates gates = {"rg", 2, shape.dim, N_HIDDEN, shape.n_kv_heads, layers};
+    const kv_gate_layer layer = {.w1 = v1, .b1 = c1, .w2 = v2, .bias = bias}, layers[2] = {layer, layer};
+    const kv_gates gates = {KV_GATE_RG, 2, shape.dim, N_HIDDEN, shape.n_kv_heads, layers};
     fill(&rng, v1, N_HIDDEN * MAX_ROW, 1);
     fill(&rng, c1, N_HIDDEN, 1);
     fill(&rng, v2, MAX_ROW * N_HIDDEN, 1);

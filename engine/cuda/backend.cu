@@ -217,7 +217,7 @@ static void free_gates(kv_cuda_backend *b) {
 
 static int needs_two_parts(const kv_gates *g) {
     for (int l = 0; l < g->n_layers; l++)
-        for (size_t i = 0; i < (size_t)g->n_hidden * g->dim; i++)
+        for (size_t i = 0; i < (size_t)g->n_hidden * g->n_in; i++)
             if (kv_bf16_to(kv_bf16_from(g->layers[l].w1[i])) != g->layers[l].w1[i]) return 1;
     return 0;
 }
@@ -244,7 +244,7 @@ int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err) {
     kv_cuda_gates *d = &b->gates;
     if (d->source == g) return KV_OK;
     free_gates(b);
-    size_t n = (size_t)g->n_hidden * g->dim, rest = (size_t)g->n_hidden * (1 + g->n_kv_heads) + g->n_kv_heads;
+    size_t n = (size_t)g->n_hidden * g->n_in, rest = (size_t)g->n_hidden * (1 + g->n_kv_heads) + g->n_kv_heads;
     int n_parts = b->type == KV_CUDA_BF16 && needs_two_parts(g) ? 2 : 1;
     size_t w1 = aligned(n * n_parts * kv_cuda_type_bytes(b->type)), each = w1 + aligned(rest * sizeof(float));
     d->bytes = each * g->n_layers;
