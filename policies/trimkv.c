@@ -100,7 +100,7 @@ static int trimkv_score_cuda(const void *state, const kv_cuda_heads *h) {
 
 static int trimkv_gate_stat(const void *state) {
     const trimkv_state *s = state;
-    return s->knorm || s->bf16 || s->gates->type != KV_GATE_RG ? -1 : STAT_LB;
+    return s->knorm || s->bf16 ? -1 : STAT_LB;
 }
 
 static const kv_option options[] = {
