@@ -238,7 +238,7 @@ static int run_one(generation *g, const kv_setup *setup, int chunk, kv_error *er
     kv_generate_stats st = {0};
     if (name && strcmp(name, "model") != 0) chat = kv_chat_find(name);
     if (chat) n_stop = kv_chat_stop_ids(chat, t, stop_ids, 15);
-    if (kv_tokenizer_eos(t) >= 0) stop_ids[n_stop++] = (int32_t)kv_tokenizer_eos(t);
+    n_stop = kv_generation_add_stops(kv_engine_generation(g->session.engine), stop_ids, n_stop, 16);
     kv_string_add(&g->evictions, "[");
     kv_generate_options o = {.batch = 1,
                              .chunk = chunk,

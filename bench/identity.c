@@ -6,8 +6,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "bench/hub.h"
 #include "engine/file.h"
-#include "engine/gguf.h"
+#include "engine/checkpoint.h"
 
 static const char synth_prefix[] = "synth:";
 
@@ -29,11 +30,23 @@ int kv_identity_resolve_model(const kv_opts *o, size_t i, const kv_paths *p, kv_
     memset(id, 0, sizeof *id);
     id->is_default = model == NULL;
     id->seed = (uint64_t)kv_opts_int(o, KV_OPT_SEED);
+    id->max_ctx = (int)kv_opts_int(o, KV_OPT_MAX_CONTEXT);
     if (snprintf(id->model_path, KV_PATH_MAX, "%s", model ? model : p->model) >= KV_PATH_MAX)
         return kv_fail(err, KV_ELIMIT, "--model: the path is too long");
-    if (strncmp(id->model_path, synth_prefix, strlen(synth_prefix)) == 0)
+    if (strncmp(id->model_path, synth_prefix, strlen(synth_prefix)) == 0) {
+        if (id->max_ctx)
+            return kv_fail(err, KV_EARG, "--max-context does not go with --model %.80s: shapes are taken as they are",
+                           id->model_path);
         return kv_synth_get(id->model_path + strlen(synth_prefix), &id->synth, err);
+    }
     if (kv_path_exists(id->model_path)) return KV_OK;
+    if (model && kv_hub_is_id(model)) {
+        char cache[KV_PATH_MAX];
+        kv_error why = {0};
+        int rc = kv_hub_cache(cache, &why);
+        if (rc == KV_OK) rc = kv_hub_find(cache, model, id->model_path, &why);
+        return rc ? kv_fail(err, rc, "--model: %.480s", why.text) : KV_OK;
+    }
     if (model) return kv_fail(err, KV_ENOTFOUND, "--model: %.400s does not exist", model);
     return kv_fail(err, KV_ENOTFOUND,
                    "the default model %.300s is not there: run scripts/get_model.sh, or give --model FILE.gguf",
@@ -69,101 +82,12 @@ static int hash_pair(const char *path, const char *settings, const char *weights
     return KV_OK;
 }
 
-typedef struct text_buffer {
-    char *data;
-    size_t n, cap;
-} text_buffer;
-
-static int append(text_buffer *b, const char *s, size_t n) {
-    if (b->n + n + 1 > b->cap) {
-        size_t cap = (b->n + n + 1) * 2;
-        char *data = realloc(b->data, cap);
-        if (!data) return KV_ENOMEM;
-        b->data = data;
-        b->cap = cap;
-    }
-    memcpy(b->data + b->n, s, n);
-    b->data[b->n + n] = '\n';
-    b->n += n + 1;
-    return KV_OK;
-}
-
-/* sha256 over the lines: pre-tokenizer, every token, every merge. */
-static int hash_tokenizer(const kv_gguf *g, char hex[65], kv_error *err) {
-    static const char *const arrays[] = {"tokenizer.ggml.tokens", "tokenizer.ggml.merges"};
-    text_buffer b = {0};
-    const char *s;
-    size_t len;
-    int rc = KV_OK;
-    if (kv_gguf_string(g, "tokenizer.ggml.pre", &s, &len, NULL) == KV_OK) rc = append(&b, s, len);
-    for (int a = 0; a < 2 && rc == KV_OK; a++) {
-        size_t n = 0;
-        if (kv_gguf_array_len(g, arrays[a], &n, NULL)) continue;
-        for (size_t i = 0; i < n && rc == KV_OK; i++) {
-            rc = kv_gguf_array_string(g, arrays[a], i, &s, &len, err);
-            if (rc == KV_OK) rc = append(&b, s, len);
-        }
-    }
-    if (rc == KV_OK) kv_sha256_bytes(b.data ? b.data : "", b.n, hex);
-    free(b.data);
-    return rc == KV_ENOMEM ? kv_fail(err, rc, "out of memory hashing the tokenizer") : rc;
-}
-
-static void copy_string(const kv_gguf *g, const char *key, char *out, size_t size) {
-    const char *s;
-    size_t len;
-    if (kv_gguf_string(g, key, &s, &len, NULL) != KV_OK) len = 0;
-    if (len >= size) len = size - 1;
-    memcpy(out, len ? s : "", len);
-    out[len] = 0;
-}
-
-static int count(const kv_gguf *g, const kv_identity *id, const char *key, int fallback, int *out, kv_error *err) {
-    char full[96];
-    int64_t x = fallback;
-    snprintf(full, sizeof full, "%s.%s", id->arch, key);
-    int rc = kv_gguf_int(g, full, &x, NULL);
-    if (rc == KV_ENOTFOUND && fallback)
-        x = fallback;
-    else if (rc)
-        return kv_fail(err, KV_EFORMAT, "%.300s: metadata %s is missing or no number: no language model?",
-                       id->model_path, full);
-    if (x < 1 || x > 1 << 24)
-        return kv_fail(err, KV_EFORMAT, "%.300s: metadata %s = %lld makes no sense", id->model_path, full,
-                       (long long)x);
-    *out = (int)x;
-    return KV_OK;
-}
-
-static int read_shape(const kv_gguf *g, kv_identity *id, kv_error *err) {
-    kv_shape *s = &id->shape;
-    int rc;
-    copy_string(g, "general.architecture", id->arch, sizeof id->arch);
-    copy_string(g, "general.name", id->name, sizeof id->name);
-    if (!id->arch[0])
-        return kv_fail(err, KV_EFORMAT, "%.300s: metadata general.architecture is missing: no language model?",
-                       id->model_path);
-    if ((rc = count(g, id, "block_count", 0, &s->n_layers, err)) ||
-        (rc = count(g, id, "embedding_length", 0, &s->dim, err)) ||
-        (rc = count(g, id, "attention.head_count", 0, &s->n_heads, err)) ||
-        (rc = count(g, id, "attention.head_count_kv", s->n_heads, &s->n_kv_heads, err)) ||
-        (rc = count(g, id, "context_length", 0, &id->n_ctx, err)))
-        return rc;
-    if (s->n_heads > s->dim)
-        return kv_fail(err, KV_EFORMAT, "%.300s: %d heads for a width of %d", id->model_path, s->n_heads, s->dim);
-    return count(g, id, "attention.key_length", s->dim / s->n_heads, &s->head_dim, err);
-}
-
-static int read_tokenizer(const kv_gguf *g, kv_identity *id, kv_error *err) {
-    const char *jinja;
-    size_t len;
-    int rc = kv_tokenizer_from_gguf(g, &id->tokenizer, err);
-    if (rc) return rc;
-    if (kv_gguf_string(g, "tokenizer.chat_template", &jinja, &len, NULL) == KV_OK)
-        id->chat = kv_chat_detect(jinja, len, id->tokenizer);
+static int read_tokenizer(const kv_checkpoint *src, kv_identity *id, kv_error *err) {
+    int rc = kv_checkpoint_tokenizer(src, &id->tokenizer, &id->chat, err);
+    if (rc == KV_OK) rc = kv_checkpoint_generation(src, id->tokenizer, &id->generation, err);
     if (!id->chat) id->chat = kv_chat_find("none");
     kv_chat_hash(id->chat, id->chat_hash);
-    return KV_OK;
+    return rc;
 }
 
 static int hash_gates(kv_identity *id, kv_error *err) {
@@ -187,27 +111,31 @@ static int load_synth(kv_identity *id, kv_error *err) {
 }
 
 int kv_identity_load(kv_identity *id, kv_error *err) {
-    kv_gguf *g = NULL;
+    kv_checkpoint *src = NULL;
     if (id->synth) return load_synth(id, err);
-    int rc = kv_gguf_open(id->model_path, &g, err);
+    int rc = kv_checkpoint_open(id->model_path, id->max_ctx, &src, err);
     if (rc) return rc;
-    if ((rc = read_shape(g, id, err)) || (rc = read_tokenizer(g, id, err)) ||
-        (rc = hash_tokenizer(g, id->tokenizer_sha256, err)) ||
-        (rc = kv_sha256_file(id->model_path, id->model_sha256, err)))
+    const kv_model_config *c = kv_checkpoint_config(src);
+    snprintf(id->arch, sizeof id->arch, "%s", c->arch);
+    snprintf(id->name, sizeof id->name, "%s", c->name);
+    id->shape = c->shape;
+    id->n_ctx = c->n_ctx;
+    if ((rc = read_tokenizer(src, id, err)) ||
+        (rc = kv_checkpoint_hash(src, id->model_sha256, id->tokenizer_sha256, err)))
         goto done;
     if (id->adapter_dir[0])
         rc = hash_pair(id->adapter_dir, "adapter_config.json", "adapter_model.safetensors", id->adapter_sha256, err);
     if (rc == KV_OK) rc = hash_gates(id, err);
 done:
-    kv_gguf_close(g);
+    kv_checkpoint_close(src);
     return rc;
 }
 
 int kv_identity_load_tokenizer(kv_identity *id, kv_error *err) {
-    kv_gguf *g = NULL;
-    int rc = kv_gguf_open(id->model_path, &g, err);
-    if (rc == KV_OK) rc = read_tokenizer(g, id, err);
-    kv_gguf_close(g);
+    kv_checkpoint *src = NULL;
+    int rc = kv_checkpoint_open(id->model_path, id->max_ctx, &src, err);
+    if (rc == KV_OK) rc = read_tokenizer(src, id, err);
+    kv_checkpoint_close(src);
     return rc;
 }
 

@@ -9,6 +9,7 @@
 #include "bench/paths.h"
 #include "engine/chat.h"
 #include "engine/gates.h"
+#include "engine/generation.h"
 #include "engine/synth.h"
 #include "engine/tokenizer.h"
 
@@ -20,13 +21,15 @@ typedef struct kv_identity {
     char adapter_dir[KV_PATH_MAX], gates_path[KV_PATH_MAX];      /* "" = none */
     int is_default;                                              /* --model was not given */
     char model_sha256[65], adapter_sha256[65], gates_sha256[65]; /* adapter, gates: "" = none */
-    char tokenizer_sha256[65];                                   /* over pre-tokenizer, tokens and merges */
+    char tokenizer_sha256[65];                                   /* what is hashed: engine/checkpoint.h */
     char chat_hash[65];
     const kv_chat *chat; /* never NULL: "none" when the file's template is unknown */
     kv_tokenizer *tokenizer;
+    kv_generation generation; /* stop ids and recommended sampling */
     char arch[32], name[96];
     kv_shape shape;
     int n_ctx;
+    int max_ctx; /* --max-context, 0 = what the model has */
 } kv_identity;
 
 /* Resolves --model (entry i of the list) against the default; checks that the file, or the synthetic model, exists. */

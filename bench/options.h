@@ -85,6 +85,7 @@ typedef enum kv_opt_id {
     KV_OPT_FILTER_QUERY,
     KV_OPT_PAPER_NAME,
     KV_OPT_PAPER_MODEL,
+    KV_OPT_MAX_CONTEXT,
     KV_N_OPTS
 } kv_opt_id;
 

@@ -206,7 +206,7 @@ static int generate(call *x, kv_error *err) {
     int32_t stop_ids[16];
     kv_generate_stats st = {0};
     int n_stop = kv_chat_stop_ids(m->chat, m->tokenizer, stop_ids, 15);
-    if (kv_tokenizer_eos(m->tokenizer) >= 0) stop_ids[n_stop++] = (int32_t)kv_tokenizer_eos(m->tokenizer);
+    n_stop = kv_generation_add_stops(&m->generation, stop_ids, n_stop, 16);
     kv_generate_options o = {.batch = s->batch,
                              .chunk = x->c->plan->chunk,
                              .stop_ids = stop_ids,

@@ -35,7 +35,8 @@ int kv_session_open_on(const kv_identity *id, const kv_opts *o, kv_device_kind d
                             .n_threads = n_threads,
                             .device = device,
                             .device_index = (int)kv_opts_int(o, KV_OPT_DEVICE),
-                            .seed = id->seed};
+                            .seed = id->seed,
+                            .max_ctx = id->max_ctx};
     int rc = kv_engine_open(&eo, out, err);
     if (rc) *out = NULL;
     return rc;

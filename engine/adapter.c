@@ -23,8 +23,6 @@ struct kv_adapter {
 };
 
 static const char prefix[] = "base_model.model.model.layers.";
-static const char *const modules[] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
-                                      "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
 
 /* Absent, null, false and empty lists or objects mean "not used". */
 static int is_used(const cJSON *config, const char *key) {
@@ -151,19 +149,20 @@ static int split_name(const char *name, long *layer, const char **module, size_t
     return 1;
 }
 
-int kv_adapter_check(const kv_adapter *a, int n_layers, kv_error *err) {
+int kv_adapter_check(const kv_adapter *a, int n_layers, const char *const *modules, size_t n_modules, kv_error *err) {
     for (size_t i = 0; i < kv_safetensors_n(a->file); i++) {
         const char *name = kv_safetensors_at(a->file, i)->name, *module = NULL;
         size_t len = 0;
         long layer = 0;
         int known = 0;
         if (split_name(name, &layer, &module, &len)) {
-            for (size_t m = 0; m < sizeof modules / sizeof *modules; m++)
+            for (size_t m = 0; m < n_modules; m++)
                 known |= strlen(modules[m]) == len && memcmp(modules[m], module, len) == 0;
         }
         if (!known)
             return kv_fail(err, KV_EUNSUPPORTED,
-                           "%s: tensor '%.150s' is not a LoRA matrix of one of the seven linear maps", a->path, name);
+                           "%s: tensor '%.150s' is not a LoRA matrix of one of the model's %zu linear maps", a->path,
+                           name, n_modules);
         if (layer >= n_layers)
             return kv_fail(err, KV_EFORMAT, "%s: tensor '%.150s' is for layer %ld, the model has %d", a->path, name,
                            layer, n_layers);

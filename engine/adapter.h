@@ -16,7 +16,7 @@ void kv_adapter_close(kv_adapter *a);
  * shape are KV_EFORMAT naming both shapes. */
 int kv_adapter_merge(const kv_adapter *a, int layer, const char *module, float *w, int n_out, int n_in, kv_error *err);
 
-/* Errors when the adapter holds tensors for layers >= n_layers or for modules outside the seven linear maps. */
-int kv_adapter_check(const kv_adapter *a, int n_layers, kv_error *err);
+/* Errors when the adapter holds tensors for layers >= n_layers or for modules (names as above) that the model lacks. */
+int kv_adapter_check(const kv_adapter *a, int n_layers, const char *const *modules, size_t n_modules, kv_error *err);
 
 #endif

@@ -70,6 +70,19 @@ typedef struct kv_rope_table {
     int n_positions, half;
 } kv_rope_table;
 
+/* What happens to rows of (q heads, k heads, v heads) between their product and attention, in place: the bias is added,
+ * every q and k head goes through its rmsnorm, and is rotated in rotate-half (Hugging Face) order. */
+typedef struct kv_rope_args {
+    float *x; /* n_rows rows of (n_heads + 2 n_kv_heads, head_dim); row stride floats */
+    size_t stride;
+    int n_rows, n_heads, n_kv_heads, head_dim;
+    const float *bias;            /* ((n_heads + 2 n_kv_heads) * head_dim), or NULL */
+    const float *q_norm, *k_norm; /* (head_dim) both, or NULL */
+    float norm_eps;
+    const int32_t *pos; /* (n_rows) */
+    const kv_rope_table *table;
+} kv_rope_args;
+
 typedef struct kv_ops {
     const char *name; /* "cpu", with the instruction set: "cpu/avx512vnni" */
     void (*destroy)(kv_backend *b);
@@ -85,9 +98,7 @@ typedef struct kv_ops {
 
     void (*matmul)(kv_backend *b, const kv_matmul_args *a);
     void (*rmsnorm)(kv_backend *b, float *out, const float *x, const float *w, float eps, int n_rows, int dim);
-    /* x: n_rows rows of (n_heads, head_dim), row stride floats; rotate-half (Hugging Face) order; in place. */
-    void (*rope)(kv_backend *b, float *x, size_t stride, int n_rows, int n_heads, int head_dim, const int32_t *pos,
-                 const kv_rope_table *table);
+    void (*rope)(kv_backend *b, const kv_rope_args *a);
     void (*append)(kv_backend *b, const kv_append_task *tasks, int n_tasks, int n_kv_heads);
     /* May grow internal scratch when a sequence is longer than any before. Returns KV_ENOMEM then, else KV_OK. */
     int (*attend)(kv_backend *b, const kv_attend_task *tasks, int n_tasks, int n_heads, int n_kv_heads, float scale);

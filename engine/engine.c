@@ -7,19 +7,6 @@
 #include "engine/cuda/backend.h"
 #endif
 
-static int open_tokenizer(kv_engine *e, const char *path, kv_error *err) {
-    const char *jinja = NULL;
-    size_t len = 0;
-    int rc = kv_tokenizer_from_gguf(e->model.file, &e->tokenizer, err);
-    if (rc) return rc;
-    if (kv_tokenizer_n_tokens(e->tokenizer) > (size_t)e->model.info.n_vocab)
-        return kv_fail(err, KV_EFORMAT, "%s: the tokenizer has %zu tokens, the embedding only %d rows", path,
-                       kv_tokenizer_n_tokens(e->tokenizer), e->model.info.n_vocab);
-    if (kv_gguf_string(e->model.file, "tokenizer.chat_template", &jinja, &len, NULL) == KV_OK)
-        e->chat = kv_chat_detect(jinja, len, e->tokenizer);
-    return KV_OK;
-}
-
 static int create_backend(const kv_engine_options *o, kv_backend **out, kv_error *err) {
     if (o->device == KV_CPU) return kv_cpu_backend_create(o->numerics, o->n_threads, KV_MAX_ROWS, out, err);
 #ifdef KV_HAVE_CUDA
@@ -37,8 +24,9 @@ static int open_model(kv_engine *e, const kv_engine_options *o, kv_error *err) {
     size_t n = sizeof synth_prefix - 1;
     if (strncmp(o->model_path, synth_prefix, n) == 0)
         return kv_model_synth(&e->model, e->backend, o->model_path + n, o->seed, err);
-    int rc = kv_model_open(&e->model, e->backend, o->model_path, o->adapter_dir, err);
-    return rc ? rc : open_tokenizer(e, o->model_path, err);
+    int rc = kv_model_open(&e->model, e->backend, o->model_path, o->max_ctx, o->adapter_dir, err);
+    if (rc == KV_OK) rc = kv_checkpoint_tokenizer(e->model.checkpoint, &e->tokenizer, &e->chat, err);
+    return rc ? rc : kv_checkpoint_generation(e->model.checkpoint, e->tokenizer, &e->generation, err);
 }
 
 int kv_engine_open(const kv_engine_options *o, kv_engine **out, kv_error *err) {
@@ -74,6 +62,9 @@ const kv_tokenizer *kv_engine_tokenizer(const kv_engine *e) {
 }
 const kv_chat *kv_engine_chat(const kv_engine *e) {
     return e->chat;
+}
+const kv_generation *kv_engine_generation(const kv_engine *e) {
+    return &e->generation;
 }
 
 const char *kv_stop_name(kv_stop s) {

@@ -7,6 +7,7 @@
 
 #include "engine/backend.h"
 #include "engine/chat.h"
+#include "engine/generation.h"
 #include "engine/tokenizer.h"
 #include "policies/policy.h"
 
@@ -15,13 +16,14 @@ typedef struct kv_engine kv_engine;
 typedef enum kv_device_kind { KV_CPU, KV_CUDA } kv_device_kind;
 
 typedef struct kv_engine_options {
-    const char *model_path;  /* GGUF file, or "synth:NAME" (synth.h) */
+    const char *model_path;  /* GGUF file, Hugging Face folder (checkpoint.h), or "synth:NAME" (synth.h) */
     const char *adapter_dir; /* PEFT LoRA folder, or NULL */
     kv_numerics numerics;    /* on CUDA: fast = bf16, exact = fp32 */
     int n_threads;           /* 0 = all cores; CPU only */
     kv_device_kind device;
     int device_index; /* which GPU */
     uint64_t seed;    /* of synth: weights */
+    int max_ctx;      /* longest sequence wanted, 0 = what the model has; chooses longrope's factors (rope.c) */
 } kv_engine_options;
 
 typedef struct kv_model_info {
@@ -38,8 +40,9 @@ typedef struct kv_model_info {
 int kv_engine_open(const kv_engine_options *o, kv_engine **out, kv_error *err);
 void kv_engine_close(kv_engine *e);
 const kv_model_info *kv_engine_info(const kv_engine *e);
-const kv_tokenizer *kv_engine_tokenizer(const kv_engine *e); /* NULL for synth: models */
-const kv_chat *kv_engine_chat(const kv_engine *e);           /* NULL when the file's template is unknown */
+const kv_tokenizer *kv_engine_tokenizer(const kv_engine *e);   /* NULL for synth: models */
+const kv_chat *kv_engine_chat(const kv_engine *e);             /* NULL when the file's template is unknown */
+const kv_generation *kv_engine_generation(const kv_engine *e); /* stop ids included; nothing for synth: models */
 
 /* Bytes as allocated, at this moment and at most since open.  device_* only on CUDA (cudaMemGetInfo), else 0. */
 typedef struct kv_memory {

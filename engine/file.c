@@ -66,13 +66,13 @@ void kv_map_close(kv_map *m) {
     m->size = 0;
 }
 
-static void to_hex(const unsigned char *digest, char hex[65]) {
+void kv_hex(const unsigned char *bytes, size_t n, char *hex) {
     static const char digits[] = "0123456789abcdef";
-    for (int i = 0; i < 32; i++) {
-        hex[2 * i] = digits[digest[i] >> 4];
-        hex[2 * i + 1] = digits[digest[i] & 15];
+    for (size_t i = 0; i < n; i++) {
+        hex[2 * i] = digits[bytes[i] >> 4];
+        hex[2 * i + 1] = digits[bytes[i] & 15];
     }
-    hex[64] = 0;
+    hex[2 * n] = 0;
 }
 
 int kv_sha256_file(const char *path, char hex[65], kv_error *err) {
@@ -90,7 +90,7 @@ int kv_sha256_file(const char *path, char hex[65], kv_error *err) {
     }
     if (ok && rc == KV_OK) ok = EVP_DigestFinal_ex(ctx, digest, NULL) == 1;
     if (!ok) rc = kv_fail(err, KV_ENOMEM, "%s: no memory for sha256", path);
-    if (rc == KV_OK) to_hex(digest, hex);
+    if (rc == KV_OK) kv_hex(digest, sizeof digest, hex);
     EVP_MD_CTX_free(ctx);
     free(buf);
     close(fd);
@@ -100,7 +100,7 @@ int kv_sha256_file(const char *path, char hex[65], kv_error *err) {
 void kv_sha256_bytes(const void *data, size_t n, char hex[65]) {
     unsigned char digest[32];
     hex[0] = 0;
-    if (EVP_Digest(data, n, digest, NULL, EVP_sha256(), NULL) == 1) to_hex(digest, hex);
+    if (EVP_Digest(data, n, digest, NULL, EVP_sha256(), NULL) == 1) kv_hex(digest, sizeof digest, hex);
 }
 
 int kv_read_file(const char *path, char **out, size_t *size, kv_error *err) {

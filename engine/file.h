@@ -17,6 +17,8 @@ void kv_map_close(kv_map *m);
 /* Lower-case hex sha256, 64 characters and NUL; _bytes leaves an empty string if OpenSSL is out of memory. */
 int kv_sha256_file(const char *path, char hex[65], kv_error *err);
 void kv_sha256_bytes(const void *data, size_t n, char hex[65]);
+/* n bytes as 2 n lower-case digits and NUL. */
+void kv_hex(const unsigned char *bytes, size_t n, char *hex);
 
 /* Reads a whole file (or pipe) into a NUL-terminated malloc'd buffer, size without the NUL; the caller frees. */
 int kv_read_file(const char *path, char **out, size_t *size, kv_error *err);

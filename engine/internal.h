@@ -31,6 +31,7 @@ struct kv_engine {
     kv_model model;
     kv_tokenizer *tokenizer; /* NULL for synth: models */
     const kv_chat *chat;
+    kv_generation generation;
     struct kv_workspace *ws; /* CPU: buffers of a forward */
     int64_t bytes_read;      /* CPU: weights and live K, V read by forwards so far */
 };

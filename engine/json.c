@@ -52,3 +52,13 @@ int kv_json_int(const cJSON *object, const char *key, const char *name, int64_t 
     *out = (int64_t)v->valuedouble;
     return KV_OK;
 }
+
+int kv_json_real(const cJSON *object, const char *key, const char *name, double lo, double hi, double *out,
+                 kv_error *err) {
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(object, key);
+    if (!v || cJSON_IsNull(v)) return KV_OK;
+    if (!cJSON_IsNumber(v) || !(v->valuedouble >= lo && v->valuedouble <= hi))
+        return kv_fail(err, KV_EFORMAT, "%s: '%s' must be a number from %g to %g", name, key, lo, hi);
+    *out = v->valuedouble;
+    return KV_OK;
+}

@@ -17,4 +17,8 @@ int kv_json_load(const char *path, cJSON **out, kv_error *err);
 int kv_json_int(const cJSON *object, const char *key, const char *name, int64_t lo, int64_t hi, int64_t *out,
                 kv_error *err);
 
+/* The same for any finite number in lo..hi. */
+int kv_json_real(const cJSON *object, const char *key, const char *name, double lo, double hi, double *out,
+                 kv_error *err);
+
 #endif

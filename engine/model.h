@@ -3,12 +3,13 @@
 #define KV_MODEL_H
 
 #include "engine/engine.h"
-#include "engine/gguf.h"
+#include "engine/checkpoint.h"
 
 typedef struct kv_layer {
     const float *attn_norm;       /* (dim) */
     const float *ffn_norm;        /* (dim) */
     const float *q_norm, *k_norm; /* (head_dim) of every query and key head before the rotation, or NULL */
+    const float *qkv_bias;        /* ((n_heads + 2 n_kv_heads) * head_dim), or NULL */
     kv_matrix *qkv;     /* ((n_heads + 2 n_kv_heads) * head_dim, dim): q rows, then k, then v; Hugging Face order */
     kv_matrix *out;     /* (dim, n_heads * head_dim) */
     kv_matrix *gate_up; /* (2 n_ff, dim): gate rows, then up */
@@ -18,21 +19,22 @@ typedef struct kv_layer {
 typedef struct kv_model {
     kv_model_info info;
     float rms_eps;
-    kv_gguf *file;               /* stays mapped: embedding rows are read from it */
-    const kv_gguf_tensor *embed; /* (n_vocab, dim) in the file's type */
-    float *norms;                /* storage of every norm vector */
-    const float *out_norm;       /* (dim) */
-    kv_layer *layers;            /* (n_layers) */
-    kv_matrix *head;             /* (n_vocab, dim) */
-    kv_matrix *embed_matrix;     /* (n_vocab, dim) for a backend that gathers it; head itself when tied; or NULL */
-    float *rope_inv;             /* (head_dim / 2) inverse frequencies */
-    float *rope_cos, *rope_sin;  /* (n_ctx, head_dim / 2); NULL for a backend that gathers the embedding */
+    kv_checkpoint *checkpoint;  /* stays open: embedding rows are read from it; NULL for synth: models */
+    kv_tensor embed;            /* (n_vocab, dim) in the file's type */
+    float *vectors;             /* storage of every norm and bias */
+    const float *out_norm;      /* (dim) */
+    kv_layer *layers;           /* (n_layers) */
+    kv_matrix *head;            /* (n_vocab, dim) */
+    kv_matrix *embed_matrix;    /* (n_vocab, dim) for a backend that gathers it; head itself when tied; or NULL */
+    float *rope_inv;            /* (head_dim / 2) inverse frequencies */
+    float rope_scale;           /* of cosines and sines: attention factor of yarn and longrope, else 1 */
+    float *rope_cos, *rope_sin; /* (n_ctx, head_dim / 2); NULL for a backend that gathers the embedding */
     kv_rope_table rope;
 } kv_model;
 
-/* Opens a GGUF of the llama architecture, merges the adapter (or NULL) in fp32 and hands every matrix to the backend.
+/* Opens what kv_checkpoint_open does, merges the adapter (or NULL) in fp32 and hands every matrix to the backend.
  * Errors name the file and the tensor with its found and expected shape. */
-int kv_model_open(kv_model *m, kv_backend *b, const char *path, const char *adapter_dir, kv_error *err);
+int kv_model_open(kv_model *m, kv_backend *b, const char *path, int max_ctx, const char *adapter_dir, kv_error *err);
 /* "synth:" models: an exact shape with seeded random weights made by the backend. */
 int kv_model_synth(kv_model *m, kv_backend *b, const char *name, uint64_t seed, kv_error *err);
 /* The entries of info that follow from the backend. */

@@ -43,19 +43,21 @@ static int make_model(const maker *k, kv_error *err) {
     snprintf(m->info.arch, sizeof m->info.arch, "%s", s->arch);
     snprintf(m->info.name, sizeof m->info.name, "synth:%s", s->name);
     m->rms_eps = s->rms_eps;
+    m->rope_scale = 1;
     m->layers = calloc((size_t)s->shape.n_layers, sizeof *m->layers);
     size_t n_ones = (size_t)(s->shape.dim > s->shape.head_dim ? s->shape.dim : s->shape.head_dim);
-    m->norms = malloc(n_ones * sizeof *m->norms);
+    m->vectors = malloc(n_ones * sizeof *m->vectors);
     m->rope_inv = malloc((size_t)half * sizeof *m->rope_inv);
-    if (!m->layers || !m->norms || !m->rope_inv) return kv_fail(err, KV_ENOMEM, "out of memory for synth:%s", s->name);
-    for (size_t i = 0; i < n_ones; i++) m->norms[i] = 1;
+    if (!m->layers || !m->vectors || !m->rope_inv)
+        return kv_fail(err, KV_ENOMEM, "out of memory for synth:%s", s->name);
+    for (size_t i = 0; i < n_ones; i++) m->vectors[i] = 1;
     for (int i = 0; i < half; i++) m->rope_inv[i] = 1.0f / powf(s->rope_base, (float)(2 * i) / (float)(2 * half));
-    m->out_norm = m->norms;
+    m->out_norm = m->vectors;
     if ((rc = make_matrix(k, KV_SYNTH_EMBED, 0, &m->embed_matrix, err))) return rc;
     m->head = m->embed_matrix;
     if (!s->tied && (rc = make_matrix(k, KV_SYNTH_HEAD, 0, &m->head, err))) return rc;
     for (int l = 0; l < s->shape.n_layers; l++)
-        if ((rc = make_layer(k, l, m->norms, err))) return rc;
+        if ((rc = make_layer(k, l, m->vectors, err))) return rc;
     snprintf(m->info.weights, sizeof m->info.weights, "%s (random)", k->b->ops->matrix_format(m->head));
     kv_model_finish(m, k->b);
     return KV_OK;

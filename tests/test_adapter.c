@@ -20,7 +20,11 @@
 #define REAL KV_SOURCE_DIR "/policies/trimkv-smollm2-135m"
 #define PREFIX "base_model.model.model.layers."
 
-enum { RANK = 4, N_IN = 5, N_OUT = 3 };
+enum { RANK = 4, N_IN = 5, N_OUT = 3, N_MODULES = 7 };
+
+static const char *const modules[N_MODULES] = {"self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj",
+                                               "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
+                                               "mlp.down_proj"};
 
 static const char plain[] = "{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8,\"bias\":\"none\"}";
 
@@ -60,7 +64,7 @@ static void merges_the_projects_adapter_like_a_double_precision_sum(void **state
     float *w = malloc(MOST * sizeof *w), *fa = malloc(R * 1536 * sizeof *fa), *fb = malloc(R * 1536 * sizeof *fb);
     assert_true(w && fa && fb);
     assert_int_equal(kv_adapter_open(REAL, &a, &err), KV_OK);
-    assert_int_equal(kv_adapter_check(a, 30, &err), KV_OK);
+    assert_int_equal(kv_adapter_check(a, 30, modules, N_MODULES, &err), KV_OK);
     assert_int_equal(kv_safetensors_open(REAL "/adapter_model.safetensors", &file, &err), KV_OK);
     for (size_t m = 0; m < sizeof maps / sizeof *maps; m++) {
         size_t n_out = (size_t)maps[m].n_out, n_in = (size_t)maps[m].n_in;
@@ -123,7 +127,7 @@ static void names_both_shapes_when_the_model_is_another_one(void **state) {
     assert_non_null(strstr(err.text, "layers.3.mlp.up_proj.lora_A.weight' has shape (16, 576), (16, 512) expected"));
     assert_int_equal(kv_adapter_merge(a, 3, "mlp.up_proj", w, 1535, 576, &err), KV_EFORMAT);
     assert_non_null(strstr(err.text, "lora_B.weight' has shape (1536, 16), (1535, 16) expected"));
-    assert_int_equal(kv_adapter_check(a, 29, &err), KV_EFORMAT);
+    assert_int_equal(kv_adapter_check(a, 29, modules, N_MODULES, &err), KV_EFORMAT);
     assert_non_null(strstr(err.text, "is for layer 29, the model has 29"));
     kv_adapter_close(a);
 }
@@ -228,7 +232,7 @@ static void refuses_tensors_that_no_linear_map_can_take(void **state) {
         kv_error err;
         write_small(&s, plain, cases[c].map, N_OUT, N_IN, 1);
         assert_int_equal(kv_adapter_open(s.dir, &a, &err), KV_OK);
-        if (kv_adapter_check(a, 2, &err) != cases[c].code) fail_msg("'%s': %s", cases[c].map, err.text);
+        if (kv_adapter_check(a, 2, modules, N_MODULES, &err) != cases[c].code) fail_msg("'%s': %s", cases[c].map, err.text);
         kv_adapter_close(a);
     }
     scratch_close(&s);

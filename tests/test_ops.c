@@ -209,7 +209,14 @@ static void norm_rope_and_gate_products_match_double_precision(void **state) {
             check(out, want, scale, (size_t)ROWS * d, 1e-7, 2e-6);
 
             kv_ref_rope(xd, ROWS, HEADS, d, pos, &t);
-            b->ops->rope(b, x, (size_t)HEADS * d, ROWS, HEADS, d, pos, &t);
+            b->ops->rope(b, &(kv_rope_args){.x = x,
+                                            .stride = (size_t)HEADS * d,
+                                            .n_rows = ROWS,
+                                            .n_heads = HEADS - 1,
+                                            .n_kv_heads = 1,
+                                            .head_dim = d,
+                                            .pos = pos,
+                                            .table = &t});
             check(x, xd, NULL, (size_t)n, 1e-6, 1e-6);
             kv_test_free(7, x, w, out, table, want, scale, xd);
         }

@@ -49,8 +49,7 @@ void kv_cpu_matmul(kv_backend *b, const kv_matmul_args *a);
 void kv_cpu_rmsnorm(kv_backend *b, float *out, const float *x, const float *w, float eps, int n_rows, int dim);
 void kv_cpu_linear_f32(kv_backend *b, float *out, const float *x, const float *w, const float *bias, int n_rows,
                        int n_in, int n_out);
-void kv_cpu_rope(kv_backend *b, float *x, size_t stride, int n_rows, int n_heads, int head_dim, const int32_t *pos,
-                 const kv_rope_table *table);
+void kv_cpu_rope(kv_backend *b, const kv_rope_args *a);
 void kv_cpu_append(kv_backend *b, const kv_append_task *tasks, int n_tasks, int n_kv_heads);
 int kv_cpu_attend(kv_backend *b, const kv_attend_task *tasks, int n_tasks, int n_heads, int n_kv_heads, float scale);
 void kv_cpu_compact(kv_backend *b, const kv_page_layout *l, const kv_head_slots *h, const int32_t *kept, int n_kept);

@@ -130,8 +130,18 @@ static int run_layer(const pass *p, int layer, kv_error *err) {
                                               .norm_weight = ly->attn_norm,
                                               .norm_eps = eps,
                                               .norm_out = watched ? ws->hidden : NULL});
-    /* q and k stand side by side in a row and rotate alike, as n_heads + n_kv_heads heads */
-    ops->rope(e->backend, ws->qkv, qkv_width(s), n, s->n_heads + s->n_kv_heads, s->head_dim, ws->pos, &e->model.rope);
+    ops->rope(e->backend, &(kv_rope_args){.x = ws->qkv,
+                                          .stride = qkv_width(s),
+                                          .n_rows = n,
+                                          .n_heads = s->n_heads,
+                                          .n_kv_heads = s->n_kv_heads,
+                                          .head_dim = s->head_dim,
+                                          .bias = ly->qkv_bias,
+                                          .q_norm = ly->q_norm,
+                                          .k_norm = ly->k_norm,
+                                          .norm_eps = eps,
+                                          .pos = ws->pos,
+                                          .table = &e->model.rope});
     if (watched) {
         copy_kv(p);
         observe(p, layer);

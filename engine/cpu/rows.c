@@ -7,26 +7,30 @@ enum { SERIAL_WORK = 16 * 1024, ROPE_ROWS = 16 };
 
 typedef struct rope_call {
     const kv_cpu_kernels *k;
-    float *x;
-    size_t stride;
-    int n_rows, n_heads, head_dim;
-    const int32_t *pos;
-    const kv_rope_table *table;
+    const kv_rope_args *a;
 } rope_call;
+
+static void rope_row(const kv_cpu_kernels *k, const kv_rope_args *a, int r) {
+    float *x = a->x + r * a->stride;
+    int n_rotated = a->n_heads + a->n_kv_heads, width = (n_rotated + a->n_kv_heads) * a->head_dim;
+    for (int i = 0; a->bias && i < width; i++) x[i] += a->bias[i];
+    for (int h = 0; a->q_norm && h < n_rotated; h++) {
+        float *head = x + (size_t)h * a->head_dim;
+        k->norm_row(head, head, h < a->n_heads ? a->q_norm : a->k_norm, a->norm_eps, a->head_dim);
+    }
+    size_t at = (size_t)a->pos[r] * a->table->half;
+    k->rope_row(x, n_rotated, a->head_dim, a->table->cos + at, a->table->sin + at);
+}
 
 static void rope_rows(void *ctx, int u, int thread) {
     const rope_call *c = ctx;
     (void)thread;
-    for (int r = u * ROPE_ROWS; r < c->n_rows && r < (u + 1) * ROPE_ROWS; r++) {
-        size_t at = (size_t)c->pos[r] * c->table->half;
-        c->k->rope_row(c->x + r * c->stride, c->n_heads, c->head_dim, c->table->cos + at, c->table->sin + at);
-    }
+    for (int r = u * ROPE_ROWS; r < c->a->n_rows && r < (u + 1) * ROPE_ROWS; r++) rope_row(c->k, c->a, r);
 }
 
-void kv_cpu_rope(kv_backend *b, float *x, size_t stride, int n_rows, int n_heads, int head_dim, const int32_t *pos,
-                 const kv_rope_table *table) {
-    rope_call c = {((kv_cpu_backend *)b)->k, x, stride, n_rows, n_heads, head_dim, pos, table};
-    kv_threads_for(b->threads, (n_rows + ROPE_ROWS - 1) / ROPE_ROWS, rope_rows, &c);
+void kv_cpu_rope(kv_backend *b, const kv_rope_args *a) {
+    rope_call c = {((kv_cpu_backend *)b)->k, a};
+    kv_threads_for(b->threads, (a->n_rows + ROPE_ROWS - 1) / ROPE_ROWS, rope_rows, &c);
 }
 
 static void append_head(const kv_cpu_kernels *k, const kv_append_task *t, int head, int n_kv_heads) {

@@ -1,0 +1,83 @@
+/* checkpoint_hash.c - what identifies a model in results (rules in checkpoint.h).
+ *
+ * A full sha256 of 16 GB of shards takes a minute of reading, at every start; so of a folder's tensors only samples are
+ * hashed.  Every tensor is sampled, and training changes every tensor everywhere. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include <openssl/evp.h>
+
+#include "engine/file.h"
+#include "engine/checkpoint_internal.h"
+
+enum { WHOLE = 64 << 10, PIECE = 4 << 10, N_PIECES = 16 };
+
+typedef struct hasher {
+    EVP_MD_CTX *ctx;
+    int ok;
+} hasher;
+
+static void add(hasher *h, const void *data, size_t n) {
+    h->ok = h->ok && EVP_DigestUpdate(h->ctx, data, n) == 1;
+}
+
+static void add_line(hasher *h, const char *line) {
+    add(h, line, strlen(line));
+    add(h, "\n", 1);
+}
+
+static void add_tensor(hasher *h, const kv_st_tensor *t) {
+    char line[160];
+    add_line(h, t->name);
+    snprintf(line, sizeof line, "%s %d %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, kv_dtype_name(t->type), t->n_dims,
+             t->dims[0], t->dims[1], t->dims[2], t->dims[3]);
+    add_line(h, line);
+    if (t->bytes <= WHOLE) {
+        add(h, t->data, t->bytes);
+        return;
+    }
+    size_t last = t->bytes - PIECE;
+    for (size_t i = 0; i < N_PIECES - 1; i++) add(h, (const char *)t->data + last / (N_PIECES - 1) * i, PIECE);
+    add(h, (const char *)t->data + last, PIECE);
+}
+
+/* Settings as they are in the file; one that is absent leaves a line too. */
+static int add_settings(hasher *h, const kv_checkpoint *s, const char *name, kv_error *err) {
+    char path[KV_CHECKPOINT_PATH], hex[65] = "-";
+    struct stat st;
+    int rc = kv_hf_path(s->path, name, path, err);
+    if (rc == KV_OK && stat(path, &st) == 0) rc = kv_sha256_file(path, hex, err);
+    add_line(h, name);
+    add_line(h, hex);
+    return rc;
+}
+
+static int hash_folder(const kv_checkpoint *s, char hex[65], kv_error *err) {
+    unsigned char digest[32];
+    hasher h = {EVP_MD_CTX_new(), 0};
+    h.ok = h.ctx && EVP_DigestInit_ex(h.ctx, EVP_sha256(), NULL) == 1;
+    int rc = add_settings(&h, s, "config.json", err);
+    if (rc == KV_OK) rc = add_settings(&h, s, "generation_config.json", err);
+    const kv_rope_config *r = &s->config.rope;
+    if (r->kind == KV_ROPE_LONG && !kv_rope_is_long(r, s->config.n_ctx)) add_line(&h, "short factors");
+    for (size_t i = 0; rc == KV_OK && i < kv_hf_weights_n(s->hf); i++) add_tensor(&h, kv_hf_weights_at(s->hf, i));
+    h.ok = h.ok && EVP_DigestFinal_ex(h.ctx, digest, NULL) == 1;
+    EVP_MD_CTX_free(h.ctx);
+    if (rc == KV_OK && !h.ok) rc = kv_fail(err, KV_ENOMEM, "%s: no memory for sha256", s->path);
+    if (rc == KV_OK) kv_hex(digest, sizeof digest, hex);
+    return rc;
+}
+
+int kv_checkpoint_hash(const kv_checkpoint *s, char model[65], char tokenizer[65], kv_error *err) {
+    char path[KV_CHECKPOINT_PATH];
+    if (s->gguf) {
+        int rc = kv_gguf_tokenizer_hash(s->gguf, tokenizer, err);
+        return rc ? rc : kv_sha256_file(s->path, model, err);
+    }
+    int rc = kv_hf_path(s->path, "tokenizer.json", path, err);
+    if (rc == KV_OK) rc = kv_sha256_file(path, tokenizer, err);
+    return rc ? rc : hash_folder(s, model, err);
+}
