@@ -11,7 +11,8 @@ Before anything is written the program must reproduce worked numbers of the meth
 what transformers says without one.  Every case takes the first prompt of the pool at which no decision is close: the
 kept slots' scores lead the evicted ones' by a share of MARGIN, every greedy token leads by LEAD.
 
-    python3 scripts/golden_trimkv.py --out tests/golden/trimkv llama=tests/golden/tiny-llama.gguf qwen3=DIR phi3=DIR
+    python3 scripts/golden_trimkv.py --out tests/golden/trimkv llama=tests/golden/tiny-llama.gguf \\
+        qwen3=tests/data/checkpoints/qwen3 phi3=tests/data/checkpoints/phi3
 
 writes <name>.json, and for every gate type <name>-<type>/ with random weights and a config.json.
 """

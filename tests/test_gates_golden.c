@@ -115,24 +115,47 @@ static void check_model(kv_engine *e, const char *model) {
     cJSON_Delete(golden);
 }
 
-static void llama_keeps_the_slots_of_the_pytorch_program(void **st) {
-    (void)st;
-    kv_engine *e = th_open_tiny(KV_EXACT, 2);
-    check_model(e, "llama");
-    kv_engine_close(e);
+/* max_ctx: Phi-3's short rotary factors hold up to its original context. */
+static const struct {
+    const char *name, *path;
+    int max_ctx;
+} models[] = {{"llama", "tests/golden/tiny-llama.gguf", 0},
+              {"qwen3", "tests/data/checkpoints/qwen3", 0},
+              {"phi3", "tests/data/checkpoints/phi3", 256}};
+
+static void check_all(kv_device_kind device) {
+    for (size_t i = 0; i < sizeof models / sizeof *models; i++) {
+        char path[512];
+        kv_engine *e = NULL;
+        kv_error err;
+        snprintf(path, sizeof path, KV_SOURCE_DIR "/%s", models[i].path);
+        kv_engine_options o = {
+            .model_path = path, .numerics = KV_EXACT, .n_threads = 2, .device = device, .max_ctx = models[i].max_ctx};
+        int rc = kv_engine_open(&o, &e, &err);
+        if (device == KV_CUDA && (rc == KV_ENOTFOUND || rc == KV_EUNSUPPORTED)) {
+            print_message("skipped: %s\n", err.text);
+            skip();
+        }
+        if (rc) fail_msg("%s", err.text);
+        check_model(e, models[i].name);
+        kv_engine_close(e);
+    }
 }
 
-static void llama_keeps_them_on_a_gpu(void **st) {
+static void slots_and_tokens_are_those_of_the_pytorch_program(void **st) {
     (void)st;
-    kv_engine *e = th_open_tiny_cuda(KV_EXACT);
-    check_model(e, "llama");
-    kv_engine_close(e);
+    check_all(KV_CPU);
+}
+
+static void slots_and_tokens_are_the_same_on_a_gpu(void **st) {
+    (void)st;
+    check_all(KV_CUDA);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(llama_keeps_the_slots_of_the_pytorch_program),
-        cmocka_unit_test(llama_keeps_them_on_a_gpu),
+        cmocka_unit_test(slots_and_tokens_are_those_of_the_pytorch_program),
+        cmocka_unit_test(slots_and_tokens_are_the_same_on_a_gpu),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
