@@ -110,6 +110,13 @@ static int load_synth(kv_identity *id, kv_error *err) {
     return hash_gates(id, err);
 }
 
+/* A shorter context may end answers earlier and choose other factors of longrope: not the same model. */
+static void hash_limit(kv_identity *id) {
+    char text[96];
+    int n = snprintf(text, sizeof text, "%s\ncontext %d\n", id->model_sha256, id->max_ctx);
+    kv_sha256_bytes(text, (size_t)n, id->model_sha256);
+}
+
 int kv_identity_load(kv_identity *id, kv_error *err) {
     kv_checkpoint *src = NULL;
     if (id->synth) return load_synth(id, err);
@@ -123,6 +130,7 @@ int kv_identity_load(kv_identity *id, kv_error *err) {
     if ((rc = read_tokenizer(src, id, err)) ||
         (rc = kv_checkpoint_hash(src, id->model_sha256, id->tokenizer_sha256, err)))
         goto done;
+    if (id->max_ctx) hash_limit(id);
     if (id->adapter_dir[0])
         rc = hash_pair(id->adapter_dir, "adapter_config.json", "adapter_model.safetensors", id->adapter_sha256, err);
     if (rc == KV_OK) rc = hash_gates(id, err);

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "bench/command.h"
+#include "bench/hub.h"
 #include "datasets/task.h"
 #include "engine/synth.h"
 #include "policies/registry.h"
@@ -52,19 +53,58 @@ static int ends_with(const char *s, const char *end) {
     return n >= k && strcmp(s + n - k, end) == 0;
 }
 
+/* Bytes of the weights in a folder, 0 when it has none. */
+static double folder_bytes(const char *dir) {
+    char path[2 * KV_PATH_MAX];
+    double sum = 0;
+    struct dirent *e;
+    struct stat st;
+    DIR *d = opendir(dir);
+    while (d && (e = readdir(d))) {
+        snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
+        if (ends_with(e->d_name, ".safetensors") && stat(path, &st) == 0) sum += (double)st.st_size;
+    }
+    if (d) closedir(d);
+    return sum;
+}
+
+typedef struct hub_list {
+    FILE *f;
+    int n;
+} hub_list;
+
+static void list_snapshot(void *user, const char *id, const char *dir) {
+    hub_list *l = user;
+    double bytes = folder_bytes(dir);
+    if (bytes > 0) l->n += fprintf(l->f, "  %s (%.1f MB)\n", id, bytes / 1e6) > 0;
+}
+
+/* Models of the hub's cache; adapters and gates lie there too and have no weights of their own. */
+static void list_hub(FILE *f) {
+    char cache[KV_PATH_MAX];
+    kv_error err = {0};
+    if (kv_hub_cache(cache, &err)) return;
+    fprintf(f, "\nmodels of the hub (--model ORG/NAME), in %s\n", cache);
+    hub_list l = {f, 0};
+    kv_hub_list(cache, list_snapshot, &l);
+    if (!l.n) fprintf(f, "  none: scripts/get_model.sh ORG/NAME fetches one\n");
+}
+
 static void list_models(FILE *f, const kv_paths *p) {
     char dir[KV_PATH_MAX], path[2 * KV_PATH_MAX];
     int found = 0;
     struct dirent *e;
     snprintf(dir, sizeof dir, "%.4000s/models", p->root);
-    fprintf(f, "\nmodels (--model FILE)\n");
+    fprintf(f, "\nmodels (--model FILE or FOLDER)\n");
     DIR *d = opendir(dir);
     while (d && (e = readdir(d))) {
         struct stat st;
         snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        if (!ends_with(e->d_name, ".gguf") || stat(path, &st) != 0) continue;
+        if (stat(path, &st) != 0 || e->d_name[0] == '.') continue;
+        double bytes = S_ISDIR(st.st_mode) ? folder_bytes(path) : (double)st.st_size;
+        if (bytes == 0 || !(S_ISDIR(st.st_mode) || ends_with(e->d_name, ".gguf"))) continue;
         found = 1;
-        fprintf(f, "  %s (%.1f MB)%s\n", path, (double)st.st_size / 1e6,
+        fprintf(f, "  %s (%.1f MB)%s\n", path, bytes / 1e6,
                 strcmp(path, p->model) == 0 ? ", the default, with adapter and gates" : "");
     }
     if (d) closedir(d);
@@ -91,6 +131,7 @@ int kv_cmd_list(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *
     fprintf(io->out, "\ntasks (--task name:key=value)\n");
     int rc = kv_task_list(p->datasets, list_task, io->out, err);
     list_models(io->out, p);
+    list_hub(io->out);
     list_synth(io->out);
     return kv_exit_of(rc);
 }

@@ -61,8 +61,6 @@ static int hash_folder(const kv_checkpoint *s, char hex[65], kv_error *err) {
     h.ok = h.ctx && EVP_DigestInit_ex(h.ctx, EVP_sha256(), NULL) == 1;
     int rc = add_settings(&h, s, "config.json", err);
     if (rc == KV_OK) rc = add_settings(&h, s, "generation_config.json", err);
-    const kv_rope_config *r = &s->config.rope;
-    if (r->kind == KV_ROPE_LONG && !kv_rope_is_long(r, s->config.n_ctx)) add_line(&h, "short factors");
     for (size_t i = 0; rc == KV_OK && i < kv_hf_weights_n(s->hf); i++) add_tensor(&h, kv_hf_weights_at(s->hf, i));
     h.ok = h.ok && EVP_DigestFinal_ex(h.ctx, digest, NULL) == 1;
     EVP_MD_CTX_free(h.ctx);

@@ -133,10 +133,30 @@ int kv_read_file(const char *path, char **out, size_t *size, kv_error *err) {
     return KV_OK;
 }
 
+/* Start of the last part of a path that ends before `end`. */
+static const char *last_part(const char *path, const char *end) {
+    while (end > path && end[-1] != '/') end--;
+    return end;
+}
+
+static int part_is(const char *path, const char *end, const char *text) {
+    size_t n = strlen(text);
+    return (size_t)(end - path) >= n && memcmp(end - n, text, n) == 0;
+}
+
 void kv_file_title(const char *path, char *out, size_t size) {
-    const char *end = path + strlen(path), *start;
+    static const char snapshots[] = "/snapshots/", models[] = "models--";
+    const char *end = path + strlen(path);
     while (end > path + 1 && end[-1] == '/') end--;
-    for (start = end; start > path && start[-1] != '/'; start--) {
+    const char *start = last_part(path, end);
+    if (part_is(path, start, snapshots)) {
+        const char *repo_end = start - (sizeof snapshots - 1), *repo = last_part(path, repo_end);
+        const char *name = memmem(repo, (size_t)(repo_end - repo), "--", 2);
+        if (name) name = memmem(name + 2, (size_t)(repo_end - name - 2), "--", 2);
+        if (name && strncmp(repo, models, sizeof models - 1) == 0) {
+            start = name + 2;
+            end = repo_end;
+        }
     }
     if (end - start > 5 && memcmp(end - 5, ".gguf", 5) == 0) end -= 5;
     snprintf(out, size, "%.*s", (int)(end - start), start);

@@ -23,7 +23,8 @@ void kv_hex(const unsigned char *bytes, size_t n, char *hex);
 /* Reads a whole file (or pipe) into a NUL-terminated malloc'd buffer, size without the NUL; the caller frees. */
 int kv_read_file(const char *path, char **out, size_t *size, kv_error *err);
 
-/* What a file or folder is called in tables: the last part of its path, without `.gguf`.  Cut to size. */
+/* What a file or folder is called in tables: the last part of its path, without `.gguf`; of a snapshot in the hub's
+ * cache (.../models--ORG--NAME/snapshots/COMMIT) NAME.  Cut to size. */
 void kv_file_title(const char *path, char *out, size_t size);
 
 #endif

@@ -137,6 +137,10 @@ static void titles_a_path_by_its_last_part(void **state) {
                                            {"tiny.gguf", "tiny"},
                                            {"policies/gates-a/", "gates-a"},
                                            {"gates-b", "gates-b"},
+                                           {"/hub/models--Qwen--Qwen3-4B/snapshots/0a1b", "Qwen3-4B"},
+                                           {"/hub/models--a--b--c/snapshots/0a1b/", "b--c"},
+                                           {"/a/snapshots/b", "b"},
+                                           {"models--a/snapshots/b", "b"},
                                            {".gguf", ".gguf"},
                                            {"/", ""},
                                            {"", ""}};

@@ -1,5 +1,5 @@
-/* append.cu - what happens to q, k and v between their product and attention: per-head RMSNorm (Qwen3), rotate-half
- * rotary embedding (RoPE, arXiv:2104.09864), and the append to the cache.
+/* append.cu - what happens to q, k and v between their product and attention: bias (Qwen2), per-head RMSNorm (Qwen3),
+ * rotate-half rotary embedding (RoPE, arXiv:2104.09864), and the append to the cache.
  *
  * Computed in fp32 and rounded once, when stored.  The last queries of a segment, which some policies look at, are kept
  * as rounded, so that a policy sees what attention saw.  A bf16 page holds V in fragment order: one slot is scattered
@@ -78,6 +78,19 @@ template <int V, int N> KV_DEVICE void normalise(halves<V, N> &x, const float *w
         }
 }
 
+/* x += the bias of one head. */
+template <int V, int N> KV_DEVICE void add_bias(halves<V, N> &x, const float *bias, int half) {
+    halves<V, N> b;
+    load_halves(b, bias, half);
+#pragma unroll
+    for (int j = 0; j < N; j++)
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            x.lo[j][k] += b.lo[j][k];
+            x.hi[j][k] += b.hi[j][k];
+        }
+}
+
 /* cs: cosines in lo, sines in hi. */
 template <int V, int N> KV_DEVICE void rotate(halves<V, N> &x, const halves<V, N> &cs) {
 #pragma unroll
@@ -134,6 +147,7 @@ template <typename T, int V, int N> KV_DEVICE void rotate_heads(const kv_cuda_ap
     for (int h = first; h < end; h++) {
         const float *w = h < a.n_heads ? a.q_norm : a.k_norm;
         load_halves(x, p + (size_t)h * a.head_dim, half);
+        if (a.bias) add_bias(x, a.bias + (size_t)h * a.head_dim, half);
         if (w) normalise(x, w, a.eps, a.head_dim);
         rotate(x, cs);
         if (!live) continue;
@@ -191,6 +205,7 @@ template <typename T, int V, int N> KV_DEVICE void append_values(const kv_cuda_a
     if (at.page) {
         size_t head = a.n_heads + a.n_kv_heads + kv_head;
         load_halves(x, (const T *)a.qkv + row * qkv_width(a) + head * a.head_dim, half);
+        if (a.bias) add_bias(x, a.bias + head * a.head_dim, half);
         if (a.v_out) store_halves((T *)a.v_out + ((size_t)row * a.n_kv_heads + kv_head) * a.head_dim, x, half);
         store_columns(a, at, row, kv_head);
     }

@@ -93,10 +93,12 @@ static __device__ void load_rotation(const kv_cuda_decode_attend &a, int pos, co
     }
 }
 
-/* One head of D values, by one warp: norm, rotation; out (D) bf16 and, when not NULL, out32 (D). */
+/* One head of D values, by one warp: bias (D) when not NULL, norm, rotation; out (D) bf16 and, when not NULL, out32
+ * (D).
+ */
 template <int D>
-static __device__ void rotate_head(const kv_cuda_decode_attend &a, const float *x, int norm, const rotation<D> &t,
-                                   __nv_bfloat16 *out, float *out32) {
+static __device__ void rotate_head(const kv_cuda_decode_attend &a, const float *x, const float *bias, int norm,
+                                   const rotation<D> &t, __nv_bfloat16 *out, float *out32) {
     constexpr int HALF = D / 2, EACH = rotation<D>::EACH;
     int lane = threadIdx.x % 32;
     float x0[EACH], x1[EACH], s = 0;
@@ -105,6 +107,7 @@ static __device__ void rotate_head(const kv_cuda_decode_attend &a, const float *
         int i = lane + 32 * j;
         x0[j] = i < HALF ? __ldcg(x + i) : 0;
         x1[j] = i < HALF ? __ldcg(x + i + HALF) : 0;
+        if (bias && i < HALF) x0[j] += bias[i], x1[j] += bias[i + HALF];
         s += x0[j] * x0[j] + x1[j] * x1[j];
     }
     float r = norm ? rsqrtf(warp_sum(s, 32) / D + a.eps) : 1;
@@ -158,15 +161,18 @@ static __device__ void append_token(const kv_cuda_decode_attend &a, int row, int
     int warp = threadIdx.x / 32;
     const float *qkv = a.qkv + (size_t)row * (a.n_heads + 2 * a.n_kv_heads) * D;
     const float *k = qkv + (size_t)(a.n_heads + kv_head) * D, *v = k + (size_t)a.n_kv_heads * D;
+    const float *bias = a.bias ? a.bias + (size_t)(a.n_heads + kv_head) * D : NULL; /* of k; that of v as k and v lie */
     if (warp == WARPS - 1) {
         rotation<D> t;
         load_rotation<D>(a, pos, a.k_norm, t);
-        rotate_head<D>(a, k, a.k_norm != NULL, t, (__nv_bfloat16 *)page + at * D, NULL);
+        rotate_head<D>(a, k, bias, a.k_norm != NULL, t, (__nv_bfloat16 *)page + at * D, NULL);
     }
     if (warp >= WARPS - 3 && warp < WARPS - 1) {
         __nv_bfloat16 *dst = (__nv_bfloat16 *)(page + a.layout.off_v);
         for (int i = threadIdx.x - 32 * (WARPS - 3); i < D; i += 64) {
-            dst[v_at<__nv_bfloat16>(D, at, i)] = __float2bfloat16_rn(__ldcg(v + i));
+            float x = __ldcg(v + i);
+            if (bias) x += bias[(size_t)a.n_kv_heads * D + i];
+            dst[v_at<__nv_bfloat16>(D, at, i)] = __float2bfloat16_rn(x);
         }
     }
 }
@@ -449,7 +455,8 @@ template <int D, int DECODE> static __global__ void __launch_bounds__(THREADS, 2
             float *ring = s.ring && split == 0
                               ? s.ring + (((size_t)a.d.layer * a.d.window + base % a.d.window) * a.d.n_heads + h) * D
                               : NULL;
-            rotate_head<D>(a.d, q + (size_t)h * D, a.d.q_norm != NULL, turn, sq[warp], ring);
+            const float *bias = a.d.bias ? a.d.bias + (size_t)h * D : NULL;
+            rotate_head<D>(a.d, q + (size_t)h * D, bias, a.d.q_norm != NULL, turn, sq[warp], ring);
         } else {
             for (int i = threadIdx.x % 32; i < D; i += 32) sq[warp][i] = __float2bfloat16_rn(0);
         }

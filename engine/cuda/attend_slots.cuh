@@ -5,7 +5,7 @@
 #include "engine/cuda/cuda.h"
 
 /* One new token per sequence: row b of every buffer belongs to sequence b.  From the raw product with the q, k and v
- * weights: head norms, rotary embedding, append to the cache (slot n_slots - 1 exists already), columns with the
+ * weights: bias, head norms, rotary embedding, append to the cache (slot n_slots - 1 exists already), columns with the
  * retention gate, query ring, then attention over all slots.
  *
  * Before it waits for the kernel in front it reads active, seqs, n_slots, page tables and all slots but the newest:
@@ -18,6 +18,7 @@ typedef struct kv_cuda_decode_attend {
     kv_page_layout layout;
     int n, layer, n_heads, n_kv_heads, head_dim, window;
     int most_slots;               /* no head holds more (host) */
+    const float *bias;            /* (width of qkv) added to it, or NULL */
     const float *q_norm, *k_norm; /* (head_dim) or NULL */
     float eps, scale;
     const float *rope_cos, *rope_sin; /* (n_positions, head_dim / 2) */

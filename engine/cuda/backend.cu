@@ -122,13 +122,14 @@ static const char *matrix_format(const kv_matrix *m) {
     return m->type == KV_CUDA_BF16 ? "bf16" : "f32";
 }
 
-/* Angles in fp32 as the host's table has them, cosine and sine of them rounded once.  Launch: one thread an entry. */
-static __global__ void make_rope(float *cos_out, float *sin_out, const float *inv, size_t n, int half) {
+/* Angles in fp32 as the host's table has them, cosine and sine of them rounded once, times scale.  Launch: one thread
+ * an entry. */
+static __global__ void make_rope(float *cos_out, float *sin_out, const float *inv, float scale, size_t n, int half) {
     size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (i >= n) return;
     double angle = (double)__fmul_rn((float)(i / half), inv[i % half]);
-    cos_out[i] = (float)cos(angle);
-    sin_out[i] = (float)sin(angle);
+    cos_out[i] = (float)cos(angle) * scale;
+    sin_out[i] = (float)sin(angle) * scale;
 }
 
 static int bind_rope(kv_cuda_backend *b, const kv_model *m, kv_error *err) {
@@ -140,7 +141,7 @@ static int bind_rope(kv_cuda_backend *b, const kv_model *m, kv_error *err) {
     if (rc) return rc;
     float *c = (float *)d->rope, *s = c + n, *inv = s + n;
     cudaError_t e = cudaMemcpyAsync(inv, m->rope_inv, half * sizeof *inv, cudaMemcpyHostToDevice, b->stream);
-    make_rope<<<(unsigned)((n + 255) / 256), 256, 0, b->stream>>>(c, s, inv, n, half);
+    make_rope<<<(unsigned)((n + 255) / 256), 256, 0, b->stream>>>(c, s, inv, m->rope_scale, n, half);
     if (e == cudaSuccess) e = cudaGetLastError();
     d->rope_cos = c;
     d->rope_sin = s;
@@ -168,9 +169,11 @@ static int bind_vectors(kv_cuda_backend *b, const kv_model *m, kv_error *err) {
     const kv_shape *s = &m->info.shape;
     d->layers = (kv_cuda_layer *)calloc((size_t)s->n_layers, sizeof *d->layers);
     if (!d->layers) return kv_fail(err, KV_ENOMEM, "out of memory for %d layers", s->n_layers);
-    d->vectors_bytes =
-        ((size_t)(2 * s->n_layers + 1) * (s->dim + 4) + (size_t)2 * s->n_layers * (s->head_dim + 4)) * sizeof(float);
-    int rc = kv_cuda_take(b, KV_USE_WEIGHTS, d->vectors_bytes, "norm weights", &d->vectors, err);
+    int width = (s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
+    size_t per_layer = 2 * (size_t)(s->dim + 4) + 2 * (size_t)(s->head_dim + 4);
+    if (m->layers[0].qkv_bias) per_layer += width + 4;
+    d->vectors_bytes = (per_layer * s->n_layers + s->dim + 4) * sizeof(float);
+    int rc = kv_cuda_take(b, KV_USE_WEIGHTS, d->vectors_bytes, "norms and biases", &d->vectors, err);
     if (rc) return rc;
     float *next = (float *)d->vectors;
     cudaError_t c = cudaSuccess;
@@ -183,12 +186,13 @@ static int bind_vectors(kv_cuda_backend *b, const kv_model *m, kv_error *err) {
                                        put_vector(b, &next, h->attn_norm, s->dim, &c),
                                        put_vector(b, &next, h->ffn_norm, s->dim, &c),
                                        put_vector(b, &next, h->q_norm, s->head_dim, &c),
-                                       put_vector(b, &next, h->k_norm, s->head_dim, &c)};
+                                       put_vector(b, &next, h->k_norm, s->head_dim, &c),
+                                       put_vector(b, &next, h->qkv_bias, width, &c)};
     }
     d->out_norm = put_vector(b, &next, m->out_norm, s->dim, &c);
     d->embed = m->embed_matrix->data;
     d->head = m->head->data;
-    return c == cudaSuccess ? KV_OK : kv_cuda_failed(c, "norm weights", err);
+    return c == cudaSuccess ? KV_OK : kv_cuda_failed(c, "norms and biases", err);
 }
 
 int kv_cuda_bind_model(kv_engine *e, kv_error *err) {

@@ -51,12 +51,12 @@ cudaError_t kv_cuda_norm_rows(void *out, kv_cuda_type type, const float *x, cons
 /* out (n, n_ff) of `type` = silu(gu[:, :n_ff]) * gu[:, n_ff:], gu (n, 2 n_ff) of `type`; computed in fp32. */
 cudaError_t kv_cuda_swiglu_rows(void *out, const void *gu, kv_cuda_type type, int n, int n_ff, cudaStream_t stream);
 
-/* Per-head q and k norm (Qwen3; weights NULL = none), rotate-half rotary embedding, and append to the cache:
- *   qkv (n, (n_heads + 2 n_kv_heads) * head_dim) of `type`; q is rewritten in place, rotated; k (rotated) and v go to
- *   the row's slot of every KV head of `layer`, with position and columns (mass 0, then stats (n, n_kv_heads, n_cols -
- *   has_mass) fp32 or 0 when NULL).  With ring (window > 0), the rotated queries of the last `window` rows of each
- *   segment go to seqs[].ring as fp32.  k_out, v_out (n, n_kv_heads, head_dim) of `type` or NULL: contiguous copies of
- *   rotated k and of v, for attend_prompt. */
+/* Bias of q, k and v (Qwen2; NULL = none), per-head q and k norm (Qwen3; weights NULL = none), rotate-half rotary
+ * embedding, and append to the cache: qkv (n, (n_heads + 2 n_kv_heads) * head_dim) of `type`; q is rewritten in place,
+ * rotated; k (rotated) and v go to the row's slot of every KV head of `layer`, with position and columns (mass 0, then
+ * stats (n, n_kv_heads, n_cols - has_mass) fp32 or 0 when NULL).  With ring (window > 0), the rotated queries of the
+ * last `window` rows of each segment go to seqs[].ring as fp32.  k_out, v_out (n, n_kv_heads, head_dim) of `type` or
+ * NULL: contiguous copies of rotated k and of v, for attend_prompt. */
 typedef struct kv_cuda_append {
     void *qkv;
     kv_cuda_type type;
@@ -64,6 +64,7 @@ typedef struct kv_cuda_append {
     const kv_cuda_seq *seqs;
     kv_page_layout layout;
     int layer, n_heads, n_kv_heads, head_dim, window;
+    const float *bias;            /* ((n_heads + 2 n_kv_heads) * head_dim) or NULL */
     const float *q_norm, *k_norm; /* (head_dim) or NULL */
     float eps;
     const float *rope_cos, *rope_sin; /* (n_positions, head_dim / 2) */

@@ -176,6 +176,7 @@ static void enqueue_attend(pass *p, int layer) {
     a.head_dim = s->head_dim;
     a.window = r->columns->window;
     a.most_slots = p->most_slots;
+    a.bias = b->model.layers[layer].qkv_bias;
     a.q_norm = b->model.layers[layer].q_norm;
     a.k_norm = b->model.layers[layer].k_norm;
     a.eps = m->rms_eps;

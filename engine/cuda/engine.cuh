@@ -23,7 +23,7 @@ struct kv_matrix {
 
 typedef struct kv_cuda_layer {
     const void *qkv, *out, *gate_up, *down;
-    const float *attn_norm, *ffn_norm, *q_norm, *k_norm; /* q_norm, k_norm: NULL without */
+    const float *attn_norm, *ffn_norm, *q_norm, *k_norm, *qkv_bias; /* q_norm, k_norm, qkv_bias: NULL without */
 } kv_cuda_layer;
 
 /* Device copies of what kv_model keeps on the host. */

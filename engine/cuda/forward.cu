@@ -125,6 +125,7 @@ static int append(const pass *p, int layer, const float *stats) {
     a.n_kv_heads = s->n_kv_heads;
     a.head_dim = s->head_dim;
     a.window = r->columns->window;
+    a.bias = r->b->model.layers[layer].qkv_bias;
     a.q_norm = r->b->model.layers[layer].q_norm;
     a.k_norm = r->b->model.layers[layer].k_norm;
     a.eps = m->rms_eps;
