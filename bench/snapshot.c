@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bench/hub.h"
 #include "engine/gates.h"
 #include "policies/registry.h"
 
@@ -74,16 +75,29 @@ static int read_config(const char *gates, kv_gates_config *c, kv_error *err) {
     return rc ? rc : kv_gates_read_config(config, c, err);
 }
 
-/* The base model where no model was given. */
+/* A path, or ORG/NAME of the hub's cache, as a path. */
+static int locate(const char *text, char out[KV_PATH_MAX], kv_error *err) {
+    char cache[KV_PATH_MAX];
+    if (strlen(text) >= KV_PATH_MAX) return kv_fail(err, KV_ELIMIT, "%.200s...: the path is too long", text);
+    strcpy(out, text);
+    if (kv_path_exists(text)) return KV_OK;
+    if (!kv_hub_is_id(text)) return kv_fail(err, KV_ENOTFOUND, "%.400s does not exist", text);
+    int rc = kv_hub_cache(cache, err);
+    return rc ? rc : kv_hub_find(cache, text, out, err);
+}
+
+/* The base model where no model was given; as its name, which --model looks up again. */
 static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, const char *gates, kv_error *err) {
+    char dir[KV_PATH_MAX];
     kv_gates_config own;
+    kv_error why = {0};
     if (!belongs(o, KV_OPT_MODEL) || kv_opts_given(o, KV_OPT_MODEL) || !c->base_model[0]) return KV_OK;
     if (read_config(p->gates, &own, NULL) == KV_OK && strcmp(own.base_model, c->base_model) == 0) return KV_OK;
-    if (!kv_path_exists(c->base_model))
+    if (locate(c->base_model, dir, &why))
         return kv_fail(err, KV_ENOTFOUND,
-                       "--gates %.200s: they are made for %s, which is not here: fetch it with "
-                       "scripts/get_model.sh %s, or give --model",
-                       gates, c->base_model, c->base_model);
+                       "--gates %.120s are made for another model than the default one, and without --model it is "
+                       "looked for: %.240s",
+                       gates, why.text);
     kv_opt_value *v = &o->v[KV_OPT_MODEL];
     v->texts = calloc(1, sizeof *v->texts);
     if (!v->texts) return kv_fail(err, KV_ENOMEM, "out of memory");
@@ -93,10 +107,15 @@ static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, co
 
 int kv_snapshot_apply(kv_opts *o, const kv_paths *p, kv_error *err) {
     const char *gates = belongs(o, KV_OPT_GATES) ? kv_opts_text(o, KV_OPT_GATES) : NULL;
+    char dir[KV_PATH_MAX];
     kv_gates_config c;
-    /* a path that does not exist is refused with the model */
-    if (!gates || strcmp(gates, "none") == 0 || !kv_path_exists(gates)) return KV_OK;
-    int rc = read_config(gates, &c, err);
+    kv_error why = {0};
+    if (!gates || strcmp(gates, "none") == 0) return KV_OK;
+    int rc = locate(gates, dir, &why);
+    if (rc) return kv_fail(err, rc, "--gates: %.480s", why.text);
+    rc = set_text(o, KV_OPT_GATES, 0, dir, err);
+    gates = dir;
+    if (rc == KV_OK) rc = read_config(gates, &c, err);
     if (rc == KV_OK) rc = set_sizes(o, &c, gates, err);
     if (rc == KV_OK) rc = set_parameters(o, &c, err);
     if (rc == KV_OK) rc = set_model(o, p, &c, gates, err);

@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "bench/snapshot.h"
 #include "tests/support/cli.h"
@@ -19,15 +21,43 @@
 
 enum { MAX_ARGS = 32 };
 
-static scratch dir;
+static scratch dir, hub; /* hub: the cache of the hub for this program and those that it starts */
 
-static int make_folder(void **state) {
-    (void)state;
-    return scratch_open(&dir);
+/* tiny-random/gates and their base model as the hub's cache holds them: a commit named by refs/main, here a link. */
+#define COMMIT "0123456789abcdef0123456789abcdef01234567"
+static const char *const repositories[2][2] = {
+    {"models--tiny-random--gates", SNAPSHOTS "qwen3-rg10"},
+    {"models--tiny-random--qwen3", KV_SOURCE_DIR "/tests/data/checkpoints/qwen3"}};
+static const char *const below[] = {"", "/refs", "/snapshots"};
+
+/* "<hub>/<repository i><part>" */
+static const char *in_hub(int i, const char *part) {
+    char name[120];
+    snprintf(name, sizeof name, "%s%s", repositories[i][0], part);
+    return scratch_path(&hub, name);
 }
 
-static int remove_folder(void **state) {
+static int make_folders(void **state) {
     (void)state;
+    if (scratch_open(&dir) || scratch_open(&hub) || setenv("HF_HUB_CACHE", hub.dir, 1)) return -1;
+    for (int i = 0; i < 2; i++) {
+        for (int k = 0; k < 3; k++)
+            if (mkdir(in_hub(i, below[k]), 0700)) return -1;
+        FILE *f = fopen(in_hub(i, "/refs/main"), "w");
+        if (!f || fputs(COMMIT, f) < 0 || fclose(f)) return -1;
+        if (symlink(repositories[i][1], in_hub(i, "/snapshots/" COMMIT))) return -1;
+    }
+    return 0;
+}
+
+static int remove_folders(void **state) {
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        unlink(in_hub(i, "/refs/main"));
+        unlink(in_hub(i, "/snapshots/" COMMIT));
+        for (int k = 2; k >= 0; k--) rmdir(in_hub(i, below[k]));
+    }
+    scratch_close(&hub);
     scratch_close(&dir);
     return 0;
 }
@@ -156,6 +186,27 @@ static void a_snapshot_of_every_type_runs(void **st) {
     }
 }
 
+/* The command of the README with an id in place of the folders: everything else comes out of the snapshot. */
+static void an_id_of_the_hub_is_enough(void **st) {
+    (void)st;
+    char line[1024];
+    snprintf(line, sizeof line,
+             "run --gates tiny-random/gates --policy trimkv --prompt-variant short --task countdown_0.5k --limit 1 "
+             "--max-new 4 --threads 1 --quiet --format json --db %s",
+             scratch_path(&dir, "hub.sqlite"));
+    cli_result r = cli_run(line);
+    if (r.code) fail_msg("%s: %s", line, r.err);
+    cJSON *cell = cJSON_Parse(r.out);
+    assert_non_null(cell);
+    assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(cell, "status")), "done");
+    assert_string_equal(cJSON_GetStringValue(cJSON_GetObjectItem(cell, "model")), "qwen3");
+    assert_int_equal(cJSON_GetNumberValue(cJSON_GetObjectItem(cell, "budget")), 7);
+    cJSON_Delete(cell);
+    cli_free(&r);
+    cli_expect("run --gates tiny-random/other --policy trimkv", 3, "scripts/get_model.sh tiny-random/other");
+    cli_expect("run --gates tiny-random --policy trimkv", 3, "--gates: tiny-random does not exist");
+}
+
 static void gates_of_another_model_name_both_shapes(void **st) {
     (void)st;
     cli_result r = cli_run("generate --model " TINY " --gates " KV_SOURCE_DIR
@@ -177,7 +228,8 @@ int main(void) {
         cmocka_unit_test(other_commands_take_what_concerns_them),
         cmocka_unit_test(a_bad_config_stops_the_command),
         cmocka_unit_test(a_snapshot_of_every_type_runs),
+        cmocka_unit_test(an_id_of_the_hub_is_enough),
         cmocka_unit_test(gates_of_another_model_name_both_shapes),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, make_folders, remove_folders);
 }
