@@ -106,6 +106,7 @@ static int load_synth(kv_identity *id, kv_error *err) {
     snprintf(id->name, sizeof id->name, "%.95s", id->model_path);
     id->shape = s->shape;
     id->n_ctx = s->n_ctx;
+    id->n_params = kv_synth_params(s);
     id->chat = kv_chat_find("none");
     return hash_gates(id, err);
 }
@@ -127,6 +128,7 @@ int kv_identity_load(kv_identity *id, kv_error *err) {
     snprintf(id->name, sizeof id->name, "%s", c->name);
     id->shape = c->shape;
     id->n_ctx = c->n_ctx;
+    id->n_params = kv_model_config_params(c);
     if ((rc = read_tokenizer(src, id, err)) ||
         (rc = kv_checkpoint_hash(src, id->model_sha256, id->tokenizer_sha256, err)))
         goto done;

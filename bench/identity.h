@@ -29,7 +29,8 @@ typedef struct kv_identity {
     char arch[32], name[96];
     kv_shape shape;
     int n_ctx;
-    int max_ctx; /* --max-context, 0 = what the model has */
+    int64_t n_params; /* weights */
+    int max_ctx;      /* --max-context, 0 = what the model has */
 } kv_identity;
 
 /* Resolves --model (entry i of the list) against the default; checks that the file, or the synthetic model, exists. */

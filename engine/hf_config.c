@@ -94,8 +94,8 @@ static int read_sizes(const cJSON *config, const char *name, kv_model_config *c,
 
 /* Switches that must be absent, null or false. */
 static int check_switches(const cJSON *config, const char *name, kv_error *err) {
-    static const char *const off[] = {"quantization_config", "attention_bias", "mlp_bias", "add_cross_attention",
-                                      "is_encoder_decoder"};
+    static const char *const off[] = {"quantization_config", "attention_bias",      "mlp_bias",
+                                      "rope_interleaved",    "add_cross_attention", "is_encoder_decoder"};
     for (size_t i = 0; i < sizeof off / sizeof *off; i++) {
         const cJSON *v = get(config, off[i]);
         if (v && !cJSON_IsNull(v) && !cJSON_IsFalse(v)) return kv_hf_unsupported(name, off[i], v, "", err);

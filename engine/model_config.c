@@ -25,3 +25,12 @@ int kv_model_config_limit(kv_model_config *c, int max_ctx, const char *file, kv_
     if (max_ctx > 0) c->n_ctx = max_ctx;
     return KV_OK;
 }
+
+int64_t kv_model_config_params(const kv_model_config *c) {
+    const kv_shape *s = &c->shape;
+    int64_t dim = s->dim, nq = (int64_t)s->n_heads * s->head_dim, width = nq + 2 * (int64_t)s->n_kv_heads * s->head_dim;
+    int64_t layer = dim * (width + nq + 3 * (int64_t)c->n_ff) + 2 * dim;
+    if (c->qk_norm) layer += 2 * (int64_t)s->head_dim;
+    if (c->qkv_bias) layer += width;
+    return layer * s->n_layers + dim + (c->tied ? 1 : 2) * (int64_t)c->n_vocab * dim;
+}

