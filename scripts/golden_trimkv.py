@@ -4,8 +4,8 @@
 transformers runs the model in fp32; a cache of its own stands in for the library's and does what the method says
 (arXiv 2512.03324, 2605.09649): gates rg, rg2, rg3 and rg10 as modules, one log retention per new token and KV head,
 scores (T + 1 - p) lb or the sum over `lookahead` future steps, and after a forward every layer that holds S >= M + B
-slots is reduced to M.  Prefill `full` is one forward over the prompt; `stream:C` feeds chunks of C tokens and reduces to M
-before a chunk that would exceed M + B.
+slots is reduced to M.  Prefill `full` is one forward over the prompt; `stream:C` feeds chunks of C tokens and reduces
+to M before a chunk that would exceed M + B.
 
 Before anything is written the program must reproduce worked numbers of the method, and with a cache that never fills
 what transformers says without one.  Every case takes the first prompt of the pool at which no decision is close: the
@@ -354,9 +354,9 @@ def write_model(name, path, out, rng):
         cases.append(result)
         margins.append((gap, lead))
     gc.write_json(out / f"{name}.json", {
-        "about": "Slots kept at every reduction, as 4 digits of a hash per layer and KV head, and greedy tokens; made by "
-                 "scripts/golden_trimkv.py with the gates beside this file.  margin: smallest gap between scores of kept "
-                 "and dropped slots, as a share of the latter; lead: of a token's logit over the next.",
+        "about": "Slots kept at every reduction, as 4 digits of a hash per layer and KV head, and greedy tokens; made "
+                 "by scripts/golden_trimkv.py with the gates beside this file.  margin: smallest gap between scores of "
+                 "kept and dropped slots, as a share of the latter; lead: of a token's logit over the next.",
         "versions": gc.versions(), "layers": c.num_hidden_layers, "heads": c.num_key_value_heads,
         "prompts": [pool[at] for at in used], "cases": cases})
     print(f"{name}: {len(cases)} cases, {sum(x['triggers'] for x in cases)} reductions, {len(used)} prompts; smallest "

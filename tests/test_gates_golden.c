@@ -144,10 +144,41 @@ static void slots_and_tokens_are_the_same_on_a_gpu(void **st) {
     check_all(KV_CUDA);
 }
 
+/* bf16 has no golden run: a sequence must be the same, to the bit, alone and beside two others. */
+static void every_type_runs_in_bf16_on_a_gpu_whatever_the_batch(void **st) {
+    (void)st;
+    static const char *const types[] = {"rg", "rg2", "rg3", "rg10"};
+    kv_engine *e = tc_open(&models[0].model, KV_FAST, KV_CUDA);
+    cJSON *golden = gj_load("trimkv/llama.json");
+    int n_tokens[3];
+    int32_t *prompts = take_prompts(golden, 0, 2, n_tokens);
+    for (int t = 0; t < 4; t++) {
+        char gates[512];
+        th_policy p;
+        th_result alone[3], beside[3];
+        kv_error err;
+        snprintf(gates, sizeof gates, KV_SOURCE_DIR "/tests/golden/trimkv/llama-%s", types[t]);
+        th_policy_open(&p, e, gates, "trimkv", 7, 7);
+        th_config cfg = {.batch = 1, .max_new = 40, .ignore_eos = 1};
+        if (th_generate(e, &p.setup, prompts, n_tokens, 1, &cfg, alone, NULL, &err)) fail_msg("%s", err.text);
+        cfg.batch = 3;
+        if (th_generate(e, &p.setup, prompts, n_tokens, 3, &cfg, beside, NULL, &err)) fail_msg("%s", err.text);
+        assert_string_equal(kv_engine_score_path(e, &p.setup), "device");
+        assert_int_equal(alone[0].status, KV_OK);
+        assert_true(alone[0].n == 40 && alone[0].n_triggers > 4);
+        if (alone[0].hash != beside[0].hash) fail_msg("%s: other bits in a batch of 3", types[t]);
+        th_policy_close(&p);
+    }
+    free(prompts);
+    cJSON_Delete(golden);
+    kv_engine_close(e);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(slots_and_tokens_are_those_of_the_pytorch_program),
         cmocka_unit_test(slots_and_tokens_are_the_same_on_a_gpu),
+        cmocka_unit_test(every_type_runs_in_bf16_on_a_gpu_whatever_the_batch),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
