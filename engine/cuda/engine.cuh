@@ -123,7 +123,7 @@ typedef struct kv_cuda_graph {
 
 enum { KV_CUDA_GRAPHS = 48 };
 
-/* A set of columns and how it is filled: by the gate beside q, k and v (gate_col >= 0), or on the host. */
+/* A set of columns and how it is filled: by the gate (gate_col >= 0), or on the host. */
 typedef struct kv_cuda_set {
     int first, gate_col;
 } kv_cuda_set;
