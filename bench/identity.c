@@ -7,8 +7,8 @@
 #include <sys/stat.h>
 
 #include "bench/hub.h"
-#include "engine/file.h"
 #include "engine/checkpoint.h"
+#include "engine/file.h"
 
 static const char synth_prefix[] = "synth:";
 
@@ -45,7 +45,7 @@ int kv_identity_resolve_model(const kv_opts *o, size_t i, const kv_paths *p, kv_
         kv_error why = {0};
         int rc = kv_hub_cache(cache, &why);
         if (rc == KV_OK) rc = kv_hub_find(cache, model, id->model_path, &why);
-        return rc ? kv_fail(err, rc, "--model: %.480s", why.text) : KV_OK;
+        return rc ? kv_fail(err, rc, "--model: no such file or folder, and %.440s", why.text) : KV_OK;
     }
     if (model) return kv_fail(err, KV_ENOTFOUND, "--model: %.400s does not exist", model);
     return kv_fail(err, KV_ENOTFOUND,

@@ -62,7 +62,8 @@ static double folder_bytes(const char *dir) {
     DIR *d = opendir(dir);
     while (d && (e = readdir(d))) {
         snprintf(path, sizeof path, "%s/%s", dir, e->d_name);
-        if (ends_with(e->d_name, ".safetensors") && stat(path, &st) == 0) sum += (double)st.st_size;
+        int is_weights = strncmp(e->d_name, "model", 5) == 0 && ends_with(e->d_name, ".safetensors");
+        if (is_weights && stat(path, &st) == 0) sum += (double)st.st_size;
     }
     if (d) closedir(d);
     return sum;
@@ -79,7 +80,7 @@ static void list_snapshot(void *user, const char *id, const char *dir) {
     if (bytes > 0) l->n += fprintf(l->f, "  %s (%.1f MB)\n", id, bytes / 1e6) > 0;
 }
 
-/* Models of the hub's cache; adapters and gates lie there too and have no weights of their own. */
+/* Models of the hub's cache; adapters and gates, which lie there too, have no weights of a model. */
 static void list_hub(FILE *f) {
     char cache[KV_PATH_MAX];
     kv_error err = {0};

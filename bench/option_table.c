@@ -16,8 +16,8 @@ enum { MAX_SLOTS = 1 << 24, MAX_TOKEN_ID = 1 << 30, MAX_BATCH = 1024 };
 /* clang-format off */
 static const kv_opt_def table[KV_N_OPTS] = {
     [KV_OPT_MODEL] = {"model", "FILE", KV_TYPE_TEXT, ENGINE | TOKENIZE | DOCTOR, RUN | SPEED, 0, 0, NULL, NULL,
-        "GGUF file, Hugging Face folder, ORG/NAME of the hub's cache (scripts/get_model.sh), or synth:NAME (a published "
-        "shape with random weights, speed only); without it the default model with its adapter and gates"},
+        "GGUF file, Hugging Face folder, ORG/NAME of the hub's cache (scripts/get_model.sh), or synth:NAME (a "
+        "published shape with random weights, speed only); without it the default model with its adapter and gates"},
     [KV_OPT_ADAPTER] = {"adapter", "DIR", KV_TYPE_TEXT, ENGINE, 0, 0, 0, NULL, NULL,
         "PEFT LoRA folder merged at load, or none; default: that of the default model"},
     [KV_OPT_GATES] = {"gates", "PATH", KV_TYPE_TEXT, ENGINE | PAPER, 0, 0, 0, NULL, NULL,

@@ -85,12 +85,12 @@ static void full_name(const kv_checkpoint *s, kv_role role, int layer, char out[
 }
 
 static void take_gguf(const kv_gguf_tensor *t, kv_tensor *out) {
-    *out = (kv_tensor){t->name, t->type, t->n_dims, {1, 1, 1, 1}, t->data, t->bytes};
+    *out = (kv_tensor){t->name, t->type, t->n_dims, {1, 1, 1, 1}, t->data};
     for (int i = 0; i < t->n_dims; i++) out->dims[i] = t->dims[t->n_dims - 1 - i];
 }
 
 static void take_st(const kv_st_tensor *t, kv_tensor *out) {
-    *out = (kv_tensor){t->name, t->type, t->n_dims, {0}, t->data, t->bytes};
+    *out = (kv_tensor){t->name, t->type, t->n_dims, {0}, t->data};
     memcpy(out->dims, t->dims, sizeof out->dims);
 }
 
@@ -180,6 +180,11 @@ kv_tensor kv_checkpoint_tensor(const kv_checkpoint *s, kv_role role, int layer) 
     return t;
 }
 
+static int ends_with(const char *s, const char *end) {
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
 /* Role of a layer's tensor from the rest of its name, KV_N_ROLES when it has none. */
 static kv_role role_of(const kv_checkpoint *s, const char *rest, kv_role from) {
     kv_role end = from == KV_ROLE_EMBED ? KV_ROLE_ATTN_NORM : KV_N_ROLES, r = from;
@@ -189,17 +194,16 @@ static kv_role role_of(const kv_checkpoint *s, const char *rest, kv_role from) {
 
 /* Constants that some writers store beside the weights: frequencies, and the head of a tied model once more. */
 static int is_harmless(const kv_checkpoint *s, const char *name) {
-    static const char inv[] = ".rotary_emb.inv_freq";
-    size_t n = strlen(name), k = sizeof inv - 1;
     if (s->gguf) return strcmp(name, "rope_freqs.weight") == 0;
-    return (n > k && strcmp(name + n - k, inv) == 0) || (s->config.tied && strcmp(name, "lm_head.weight") == 0);
+    return ends_with(name, ".rotary_emb.inv_freq") || (s->config.tied && strcmp(name, "lm_head.weight") == 0);
 }
 
 static int is_known(const kv_checkpoint *s, const char *name) {
-    const char *head = s->gguf ? "blk." : "model.layers.", *rest = name + strlen(head);
+    const char *head = s->gguf ? "blk." : "model.layers.";
     kv_role role = KV_N_ROLES;
     if (is_harmless(s, name)) return 1;
     if (strncmp(name, head, strlen(head)) == 0) {
+        const char *rest = name + strlen(head);
         size_t n = strspn(rest, "0123456789");
         if (n < 1 || n > 4 || rest[n] != '.' || atoi(rest) >= s->config.shape.n_layers) return 0;
         role = role_of(s, rest + n + 1, KV_ROLE_ATTN_NORM);
@@ -256,6 +260,8 @@ int kv_checkpoint_open(const char *path, int max_ctx, kv_checkpoint **out, kv_er
     int rc;
     if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
         rc = open_folder(s, max_ctx, err);
+    } else if (ends_with(path, ".safetensors")) {
+        rc = kv_fail(err, KV_EFORMAT, "%s: give the folder that it lies in, with config.json", path);
     } else {
         rc = kv_gguf_open(path, &s->gguf, err);
         if (rc == KV_OK) rc = kv_gguf_config(s->gguf, path, &s->config, err);

@@ -37,9 +37,8 @@ typedef struct kv_tensor {
     const char *name; /* owned by the checkpoint, as data is */
     kv_dtype type;
     int n_dims;
-    int64_t dims[4]; /* row-major: dims[0] varies slowest */
-    const void *data;
-    size_t bytes;
+    int64_t dims[4];  /* row-major: dims[0] varies slowest */
+    const void *data; /* may be unaligned: read it through kv_dequantize */
 } kv_tensor;
 
 typedef struct kv_checkpoint kv_checkpoint;

@@ -16,12 +16,6 @@
 
 #include <math.h>
 
-static const char *const names[KV_ROPE_N_KINDS] = {"plain", "divided", "linear", "llama3", "yarn", "longrope"};
-
-const char *kv_rope_name(kv_rope_kind kind) {
-    return names[kind];
-}
-
 int kv_rope_is_long(const kv_rope_config *c, int n_ctx) {
     return c->kind == KV_ROPE_LONG && n_ctx > c->original_ctx;
 }

@@ -12,8 +12,7 @@ typedef enum kv_rope_kind {
     KV_ROPE_LINEAR,
     KV_ROPE_LLAMA3,
     KV_ROPE_YARN,
-    KV_ROPE_LONG,
-    KV_ROPE_N_KINDS
+    KV_ROPE_LONG
 } kv_rope_kind;
 
 typedef struct kv_rope_config {
@@ -26,9 +25,6 @@ typedef struct kv_rope_config {
     int truncate;                                                          /* yarn */
     float short_factor[KV_ROPE_HALF_MOST], long_factor[KV_ROPE_HALF_MOST]; /* longrope (half); divided: short_factor */
 } kv_rope_config;
-
-/* "plain", "llama3", ... */
-const char *kv_rope_name(kv_rope_kind kind);
 
 /* 1 when the long factors of longrope apply to sequences of up to n_ctx tokens. */
 int kv_rope_is_long(const kv_rope_config *c, int n_ctx);

@@ -9,9 +9,9 @@
 #
 # From a repository come config.json, generation_config.json, tokenizer.json, tokenizer_config.json,
 # chat_template.jinja, adapter_config.json, *.safetensors with the index, and trimkv_weights.pth; never .bin, .gguf or
-# .onnx copies of the same weights.  Large files are checked by sha256, small ones by size.  They lie where the hub's own Python package
-# looks for them, ${HF_HOME:-~/.cache/huggingface}/hub/models--ORG--NAME/snapshots/COMMIT; the last line on stdout is
-# that folder.  What is there and right is not fetched again, a part of a file is continued.
+# .onnx copies of the same weights.  Large files are checked by sha256, small ones by size.  They lie where the hub's
+# own Python package looks for them, ${HF_HOME:-~/.cache/huggingface}/hub/models--ORG--NAME/snapshots/COMMIT; the last
+# line on stdout is that folder.  What is there and right is not fetched again, a part of a file is continued.
 # HF_TOKEN: access token, for gated and private repositories.  HF_ENDPOINT: another server than https://huggingface.co.
 # One word with one slash is a repository; for a folder of that look write ./a/b.
 set -eu

@@ -6,7 +6,7 @@ index), generation_config.json, tokenizer.json, tokenizer_config.json.  golden.j
 token ids, a few logits of every position and greedy tokens of transformers in fp32.
 
   qwen3          tied head, q and k norms, head size 64        qwen3-untied   untied, bf16, yarn in rope_parameters
-  qwen2          biases of q, k, v; F16; three shards          llama3         llama3 rope scaling, tied
+  qwen2          biases of q, k, v; F16; six shards            llama3         llama3 rope scaling, tied
   phi3           fused tensors, longrope; one case each for the short and the long factors
   mistral        no window; linear rope scaling; rope_scaling spelled as in transformers 4; F32
   qwen3.gguf     qwen3 once more, as GGUF;  qwen2.gguf  qwen2 as GGUF

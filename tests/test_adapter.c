@@ -232,7 +232,8 @@ static void refuses_tensors_that_no_linear_map_can_take(void **state) {
         kv_error err;
         write_small(&s, plain, cases[c].map, N_OUT, N_IN, 1);
         assert_int_equal(kv_adapter_open(s.dir, &a, &err), KV_OK);
-        if (kv_adapter_check(a, 2, modules, N_MODULES, &err) != cases[c].code) fail_msg("'%s': %s", cases[c].map, err.text);
+        if (kv_adapter_check(a, 2, modules, N_MODULES, &err) != cases[c].code)
+            fail_msg("'%s': %s", cases[c].map, err.text);
         kv_adapter_close(a);
     }
     scratch_close(&s);

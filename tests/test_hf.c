@@ -165,6 +165,37 @@ static void stop_ids_and_sampling_come_from_the_files(void **state) {
     tf_close(&f);
 }
 
+static const kv_chat *chat_of(const tf_folder *f) {
+    kv_checkpoint *s;
+    kv_tokenizer *t;
+    const kv_chat *chat;
+    kv_error err = {0};
+    if (kv_checkpoint_open(f->s.dir, 0, &s, &err) || kv_checkpoint_tokenizer(s, &t, &chat, &err))
+        fail_msg("%s", err.text);
+    kv_tokenizer_close(t);
+    kv_checkpoint_close(s);
+    return chat;
+}
+
+static void the_chat_template_comes_from_its_own_file_or_the_tokenizers(void **state) {
+    (void)state;
+    static const char smollm[] = "<|im_start|>system\nYou are named SmolLM, trained by Hugging Face<|im_end|>";
+    static const char one[] = "{\"chat_template\":\"<|im_start|> You are Qwen, created by Alibaba Cloud.\"}";
+    static const char list[] = "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"x\"},{\"name\":\"default\","
+                               "\"template\":\"<|im_start|> You are Qwen, created by Alibaba Cloud.\"}]}";
+    static const char settings[] = "tokenizer_config.json", jinja[] = "chat_template.jinja";
+    tf_folder f;
+    tf_open(&f, TC_DIR "qwen3");
+    assert_null(chat_of(&f));
+    tf_put(&f, settings, one, sizeof one - 1);
+    assert_ptr_equal(chat_of(&f), kv_chat_find("qwen2.5"));
+    tf_put(&f, settings, list, sizeof list - 1);
+    assert_ptr_equal(chat_of(&f), kv_chat_find("qwen2.5"));
+    tf_put(&f, jinja, smollm, sizeof smollm - 1);
+    assert_ptr_equal(chat_of(&f), kv_chat_find("smollm2"));
+    tf_close(&f);
+}
+
 static void hash_folder(const char *dir, char model[65]) {
     char tokenizer[65];
     kv_checkpoint *s;
@@ -203,6 +234,7 @@ int main(void) {
         cmocka_unit_test(fast_numerics_load_from_every_type),
         cmocka_unit_test(an_adapter_goes_with_the_modules_that_a_model_has),
         cmocka_unit_test(stop_ids_and_sampling_come_from_the_files),
+        cmocka_unit_test(the_chat_template_comes_from_its_own_file_or_the_tokenizers),
         cmocka_unit_test(the_identity_follows_weights_and_settings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -116,6 +116,7 @@ static void commands_take_ids_and_folders(void **state) {
     cli_expect("generate --model org/tiny --token-ids 3,4 --max-context 4096", 2, "the model has 512");
     cli_expect("generate --model org/absent --token-ids 3,4", 3, "scripts/get_model.sh org/absent");
     cli_expect("generate --model " KV_SOURCE_DIR "/tests --token-ids 3,4", 3, "no config.json");
+    cli_expect("generate --model " CHECKPOINT "/model.safetensors --token-ids 3,4", 3, "give the folder");
     cli_expect("speed --model synth:tiny --max-context 64", 2, "--max-context does not go with");
 }
 

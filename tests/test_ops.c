@@ -223,6 +223,44 @@ static void norm_rope_and_gate_products_match_double_precision(void **state) {
     }
 }
 
+static void bias_and_head_norms_come_before_the_rotation(void **state) {
+    (void)state;
+    enum { ROWS = 19, Q = 3, KV = 1, D = 34, WIDTH = (Q + 2 * KV) * D, HALF = D / 2 };
+    float *x = kv_test_floats(ROWS * WIDTH, 1), *bias = kv_test_floats(WIDTH, 2), *w = kv_test_floats(2 * D, 3);
+    float *table = kv_test_floats(2 * ROWS * HALF, 4), *got = kv_test_floats(ROWS * WIDTH, 5);
+    int32_t pos[ROWS];
+    for (int i = 0; i < ROWS; i++) pos[i] = ROWS - 1 - i;
+    const kv_rope_table t = {table, table + ROWS * HALF, ROWS, HALF};
+    FOR_EACH_BACKEND(b, KV_EXACT, 2, 8) {
+        float *want = kv_test_floats(ROWS * WIDTH, 6);
+        for (int i = 0; i < ROWS * WIDTH; i++) want[i] = x[i] + bias[i % WIDTH];
+        for (int r = 0; r < ROWS; r++) {
+            float *row = want + r * WIDTH;
+            b->ops->rmsnorm(b, row, row, w, 1e-5f, Q, D);
+            b->ops->rmsnorm(b, row + Q * D, row + Q * D, w + D, 1e-5f, KV, D);
+        }
+        kv_rope_args a = {.x = want,
+                          .stride = WIDTH,
+                          .n_rows = ROWS,
+                          .n_heads = Q,
+                          .n_kv_heads = KV,
+                          .head_dim = D,
+                          .pos = pos,
+                          .table = &t};
+        b->ops->rope(b, &a);
+        memcpy(got, x, ROWS * WIDTH * sizeof *got);
+        a.x = got;
+        a.bias = bias;
+        a.q_norm = w;
+        a.k_norm = w + D;
+        a.norm_eps = 1e-5f;
+        b->ops->rope(b, &a);
+        assert_memory_equal(got, want, ROWS * WIDTH * sizeof *got);
+        kv_test_free(1, want);
+    }
+    kv_test_free(5, x, bias, w, table, got);
+}
+
 static void gate_products_do_not_depend_on_the_number_of_rows(void **state) {
     (void)state;
     enum { IN = 77, OUT = 130, ROWS = 67 };
@@ -305,6 +343,7 @@ int main(void) {
         cmocka_unit_test(rows_do_not_depend_on_their_neighbours_or_on_threads),
         cmocka_unit_test(avx2_and_avx512_give_the_same_bits),
         cmocka_unit_test(norm_rope_and_gate_products_match_double_precision),
+        cmocka_unit_test(bias_and_head_norms_come_before_the_rotation),
         cmocka_unit_test(gate_products_do_not_depend_on_the_number_of_rows),
         cmocka_unit_test(silu_is_accurate_to_a_few_ulp),
         cmocka_unit_test(a_bad_number_reaches_every_output_of_its_row),
