@@ -114,10 +114,11 @@ static int find_type(const source *src, const kv_shape *shape, kv_gate_type *out
                        src->path);
     *out = (kv_gate_type)family;
     const kv_st_tensor *w1 = find(src, 0, parts[family][0].leaf);
-    if (family == KV_GATE_RG && w1 && w1->n_dims == 2) {
-        int sees_kv = w1->dims[1] == kv_gate_n_in(KV_GATE_RG2, shape), sees_hidden = w1->dims[1] == shape->dim;
-        if (sees_kv == sees_hidden ? declared == KV_GATE_RG2 : sees_kv) *out = KV_GATE_RG2;
-    }
+    if (family == KV_GATE_RG && (declared == KV_GATE_RG || declared == KV_GATE_RG2))
+        *out = (kv_gate_type)declared;
+    else if (family == KV_GATE_RG && w1 && w1->n_dims == 2 && w1->dims[1] != shape->dim &&
+             w1->dims[1] == kv_gate_n_in(KV_GATE_RG2, shape))
+        *out = KV_GATE_RG2;
     if (declared >= 0 && declared != (int)*out)
         return kv_fail(err, KV_EFORMAT, "%s: the tensors are those of gates of type %s, config.json says %s", src->path,
                        kv_gate_name(*out), src->config.type);

@@ -28,9 +28,9 @@ int kv_gates_find(const char *path, char weights[KV_GATES_PATH], char config[KV_
 int kv_gates_read_config(const char *config, kv_gates_config *out, kv_error *err);
 
 /* path as for kv_gates_find; F32, F16 or BF16.  The type (rg, rg2, rg3, rg10) is recognised by the tensors' names and
- * by the width of the input, and must be what config.json says; where a model's K and V together are as wide as its
- * hidden state, config.json alone tells rg2 from rg, and without it they are rg.  KV_EFORMAT names tensor or layer,
- * found and expected; for gates of another model both shapes.  The caller closes. */
+ * must be what config.json says; rg and rg2 have the same names, and config.json tells them apart or, without it, the
+ * width of the input (rg when both would fit).  KV_EFORMAT names tensor or layer, found and expected; for gates of
+ * another model both shapes.  The caller closes. */
 int kv_gates_open(const char *path, const kv_shape *shape, kv_gate_file **out, kv_error *err);
 /* Random gates of type rg for a synthetic model: every value is a bf16, and the log retention differs between tokens
  * and heads (logit 4 +- 2).  Same seed, same gates. */

@@ -240,7 +240,9 @@ static void believes_the_config_about_type_activation_and_size(void **state) {
         int code;
         const char *part;
     } cases[] = {
-        {"{\"retention_gate\":\"rg2\"}", KV_EFORMAT, "those of gates of type rg, config.json says rg2"},
+        {"{\"retention_gate\":\"rg2\"}", KV_EFORMAT,
+         "gates of type rg2 for 2 layers, inputs of 8, 2 KV heads; the model has 2, 12, 2"},
+        {"{\"retention_gate\":\"rg10\"}", KV_EFORMAT, "those of gates of type rg, config.json says rg10"},
         {"{\"retention_gate\":\"rg7\"}", KV_EUNSUPPORTED, "gates of type rg7; rg, rg2, rg3 and rg10 are known"},
         {"{\"retention_gate\":7}", KV_EFORMAT, "'retention_gate' must be a text"},
         {"{\"hidden_act\":\"gelu\"}", KV_EUNSUPPORTED, "hidden_act is gelu"},
