@@ -1,7 +1,8 @@
 /* trimkv.c - learned retention gates (TRIM-KV, arXiv:2512.03324).
  *
  * A small gate per layer (gate.h) predicts, once, when a token is appended, the log retention lb = ln beta <= 0 of
- * every KV head.  With T tokens seen, a slot of position p scores lookahead=1   (T + 1 - p) lb (the authors' default)
+ * every KV head.  With T tokens seen, a slot of position p scores
+ *   lookahead=1   (T + 1 - p) lb                                                  (the authors' default)
  *   lookahead=n   (T + 2 - p) lb + ln(1 - e^(n lb)) - ln(1 - e^lb)  = ln of the sum of beta^(T+2-p+m), m < n
  * so it decays geometrically with age; nothing else is looked at, and beta never enters attention.  Slots of different
  * age cross over as T grows: scores are recomputed at every trigger.  knorm=1 adds ln |k| of the cached key (the
