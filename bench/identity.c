@@ -97,8 +97,11 @@ static int read_tokenizer(const kv_checkpoint *src, kv_identity *id, kv_error *e
 }
 
 static int hash_gates(kv_identity *id, kv_error *err) {
+    char weights[KV_GATES_PATH], config[KV_GATES_PATH];
     if (!id->gates_path[0]) return KV_OK;
-    return hash_pair(id->gates_path, "config.json", "trimkv_weights.safetensors", id->gates_sha256, err);
+    int rc = kv_gates_find(id->gates_path, weights, config, err);
+    const char *slash = rc ? NULL : strrchr(weights, '/');
+    return rc ? rc : hash_pair(id->gates_path, "config.json", slash ? slash + 1 : weights, id->gates_sha256, err);
 }
 
 static int load_synth(kv_identity *id, kv_error *err) {

@@ -8,6 +8,7 @@
 
 #include "bench/command.h"
 #include "bench/hostinfo.h"
+#include "bench/snapshot.h"
 
 /* In the order of kv_cmd_id. */
 static const kv_command commands[KV_N_CMDS] = {kv_cmd_run,   kv_cmd_generate, kv_cmd_tokenize, kv_cmd_speed,
@@ -90,7 +91,9 @@ static int run_command(kv_cmd_id cmd, int argc, char **argv) {
     } else if (code == KV_EXIT_OK) {
         char *text = join_argv(argc, argv);
         io.argv_text = text ? text : "";
-        code = kv_exit_of(kv_paths_find(&paths, &err));
+        int rc = kv_paths_find(&paths, &err);
+        if (rc == KV_OK) rc = kv_snapshot_apply(&opts, &paths, &err);
+        code = kv_exit_of(rc);
         watch_signals();
         if (code == KV_EXIT_OK) code = commands[cmd](&opts, &paths, &io, &err);
         free(text);

@@ -23,7 +23,8 @@ static const kv_opt_def table[KV_N_OPTS] = {
     [KV_OPT_ADAPTER] = {"adapter", "DIR", KV_TYPE_TEXT, ENGINE, 0, 0, 0, NULL, NULL,
         "PEFT LoRA folder merged at load, or none; default: that of the default model"},
     [KV_OPT_GATES] = {"gates", "PATH", KV_TYPE_TEXT, ENGINE | PAPER, 0, 0, 0, NULL, NULL,
-        "TRIM-KV retention gates (folder or file), or none; default: those of the default model, random for synth:"},
+        "TRIM-KV snapshot (folder, weight file, or ORG/NAME of the hub's cache), or none; its config.json sets --model, "
+        "--budget and --buffer where they are not given; default: gates of the default model, random for synth:"},
     [KV_OPT_TASK] = {"task", "NAME", KV_TYPE_TEXT, RUN, RUN, 0, 0, NULL, "countdown_0.5k",
         "tasks, as name or name:key=value (see trimbench list)"},
     [KV_OPT_VARIANT] = {"prompt-variant", "NAME", KV_TYPE_TEXT, RUN, RUN, 0, 0, NULL, NULL,

@@ -1,21 +1,60 @@
-/* gates.c - loads TRIM-KV retention gates (arXiv 2512.03324) of type rg into fp32 arrays.
+/* gates.c - loads retention gates (arXiv 2512.03324, 2605.09649) of the types rg, rg2, rg3 and rg10 into fp32 arrays.
  *
- * The file holds, per layer l and under model.layers.{l}.self_attn.retention_gate., linear1.weight (n_hidden, dim),
- * linear1.bias (n_hidden), linear2.weight (n_kv_heads, n_hidden) and bias (n_kv_heads); nothing else.  The other
- * published gate types have other tensors (rg3, rg10) or another input width (rg2: the token's keys and values). */
+ * The file holds, per layer l and under model.layers.{l}.self_attn.retention_gate., the tensors of the tables below and
+ * nothing else, the same names for every model family.  rg and rg2 differ only in the width of their input.  Published
+ * rg10 files have a copy of the last map per layer although their config calls it tied; the copies differ, so every
+ * layer's own is read. */
 #include "engine/gates_file.h"
 
 #include <math.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
-#include "engine/json.h"
 #include "engine/pth.h"
 #include "engine/safetensors.h"
+#include "policies/gate.h"
 
-enum { MAX_PATH = 4096, PER_LAYER = 4, MAX_HIDDEN = 1 << 20 };
+enum { MAX_HIDDEN = 1 << 20 };
+
+#define GATE "model.layers.%d.self_attn.retention_gate.%s"
+
+typedef enum extent { NONE, HIDDEN, INPUT, HEADS } extent;
+
+/* A tensor of a layer: (rows) or (rows, cols). */
+typedef struct part {
+    const char *leaf;
+    extent rows, cols;
+    size_t at; /* its pointer in kv_gate_layer */
+} part;
+
+enum { MAX_PARTS = 6 };
+
+#define AT(field) offsetof(kv_gate_layer, field)
+#define PARTS_RG                                                                                                       \
+    {                                                                                                                  \
+        {"linear1.weight", HIDDEN, INPUT, AT(w1)}, {"linear1.bias", HIDDEN, NONE, AT(b1)},                             \
+            {"linear2.weight", HEADS, HIDDEN, AT(w2)}, {                                                               \
+            "bias", HEADS, NONE, AT(bias)                                                                              \
+        }                                                                                                              \
+    }
+
+/* Each starts with the map from the input and ends at the first without a name. */
+static const part parts[KV_GATE_TYPES][MAX_PARTS + 1] = {
+    [KV_GATE_RG] = PARTS_RG,
+    [KV_GATE_RG2] = PARTS_RG,
+    [KV_GATE_RG3] = {{"gate_proj.weight", HIDDEN, INPUT, AT(w1)},
+                     {"up_proj.weight", HIDDEN, INPUT, AT(up)},
+                     {"down_proj.weight", HEADS, HIDDEN, AT(w2)},
+                     {"bias", HEADS, NONE, AT(bias)}},
+    [KV_GATE_RG10] = {{"linear1.weight", HIDDEN, INPUT, AT(w1)},
+                      {"linear1.bias", HIDDEN, NONE, AT(b1)},
+                      {"linear2.weight", HIDDEN, HIDDEN, AT(mid)},
+                      {"linear2.bias", HIDDEN, NONE, AT(mid_b)},
+                      {"linear3.weight", HEADS, HIDDEN, AT(w2)},
+                      {"bias", HEADS, NONE, AT(bias)}},
+};
 
 typedef struct source {
     const char *path;
@@ -23,28 +62,8 @@ typedef struct source {
     kv_pth *pth;
     const kv_st_tensor *tensors; /* of either, sorted by name */
     size_t n;
-    char declared[16];       /* retention_gate of config.json, or empty */
-    int64_t declared_hidden; /* 0 when not given */
+    kv_gates_config config;
 } source;
-
-/* path -> the weight file and the config.json beside it. */
-static int resolve(const char *path, char *weights, char *config, kv_error *err) {
-    static const char *const names[] = {"trimkv_weights.safetensors", "trimkv_weights.pth"};
-    struct stat st;
-    int is_dir = stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-    const char *slash = strrchr(path, '/');
-    int dir_len = slash ? (int)(slash - path) + 1 : 0;
-    int m = is_dir ? snprintf(config, MAX_PATH, "%s/config.json", path)
-                   : snprintf(config, MAX_PATH, "%.*sconfig.json", dir_len, path);
-    int n = is_dir ? 0 : snprintf(weights, MAX_PATH, "%s", path), found = !is_dir;
-    for (int i = 0; !found && i < 2; i++) {
-        n = snprintf(weights, MAX_PATH, "%s/%s", path, names[i]);
-        found = n >= MAX_PATH || stat(weights, &st) == 0;
-    }
-    if (n >= MAX_PATH || m >= MAX_PATH) return kv_fail(err, KV_ELIMIT, "%.200s...: path is too long", path);
-    if (!found) return kv_fail(err, KV_ENOTFOUND, "%s: neither %s nor %s in this folder", path, names[0], names[1]);
-    return KV_OK;
-}
 
 static int open_weights(source *src, kv_error *err) {
     size_t len = strlen(src->path);
@@ -62,129 +81,187 @@ static int open_weights(source *src, kv_error *err) {
     return KV_OK;
 }
 
-static int read_config(const char *path, source *src, kv_gate_file *g, kv_error *err) {
-    struct stat st;
-    if (stat(path, &st) != 0) return KV_OK;
-    cJSON *config;
-    int rc = kv_json_load(path, &config, err);
-    if (rc != KV_OK) return rc;
-    int64_t budget = 0, buffer = 0;
-    rc = kv_json_int(config, "memory_size", path, 0, INT32_MAX, &budget, err);
-    if (rc == KV_OK) rc = kv_json_int(config, "buffer_size", path, 0, INT32_MAX, &buffer, err);
-    if (rc == KV_OK)
-        rc = kv_json_int(config, "retention_gate_intermediate_size", path, 1, INT32_MAX, &src->declared_hidden, err);
-    const cJSON *act = cJSON_GetObjectItemCaseSensitive(config, "hidden_act");
-    const cJSON *type = cJSON_GetObjectItemCaseSensitive(config, "retention_gate");
-    if (rc == KV_OK && cJSON_IsString(act) && strcmp(act->valuestring, "silu") != 0)
-        rc = kv_fail(err, KV_EUNSUPPORTED, "%s: hidden_act is %.40s, gates are computed with silu", path,
-                     act->valuestring);
-    if (rc == KV_OK && cJSON_IsString(type)) snprintf(src->declared, sizeof src->declared, "%.15s", type->valuestring);
-    cJSON_Delete(config);
-    g->budget = (int)budget;
-    g->buffer = (int)buffer;
-    return rc;
-}
-
-static void gate_name(char out[128], int layer, const char *leaf) {
-    snprintf(out, 128, "model.layers.%d.self_attn.retention_gate.%s", layer, leaf);
-}
-
-static const kv_st_tensor *find_first(const source *src, const char *leaf) {
+static const kv_st_tensor *find(const source *src, int layer, const char *leaf) {
     char name[128];
-    gate_name(name, 0, leaf);
+    snprintf(name, sizeof name, GATE, layer, leaf);
     return kv_st_find(src->tensors, src->n, name);
 }
 
-static int check_type(const source *src, const kv_shape *shape, kv_error *err) {
-    const char *type = src->declared[0] ? src->declared : "rg";
-    if (find_first(src, "gate_proj.weight")) type = "rg3";
-    if (find_first(src, "linear3.weight")) type = "rg10";
-    const kv_st_tensor *w1 = find_first(src, "linear1.weight");
-    int64_t kv_width = 2 * (int64_t)shape->n_kv_heads * shape->head_dim;
-    if (strcmp(type, "rg") == 0 && w1 && w1->dims[1] != shape->dim && w1->dims[1] == kv_width) type = "rg2";
-    if (strcmp(type, "rg") == 0) return KV_OK;
-    return kv_fail(err, KV_EUNSUPPORTED, "%s: gates of type %s; only type rg can be used", src->path, type);
+/* By the names of a layer's tensors, rg2 as rg; -1 when none is known. */
+static int family_of(const source *src, int layer) {
+    if (find(src, layer, "gate_proj.weight")) return KV_GATE_RG3;
+    if (find(src, layer, "linear3.weight")) return KV_GATE_RG10;
+    return find(src, layer, "linear1.weight") || find(src, layer, "linear1.bias") ? KV_GATE_RG : -1;
 }
 
-/* Converts one tensor of shape (rows) or (rows, cols) and advances *to behind it. */
-static int load(const source *src, int layer, const char *leaf, int n_dims, int64_t rows, int64_t cols, float **to,
-                const float **at, kv_error *err) {
-    char name[128];
-    const kv_st_tensor *t;
-    gate_name(name, layer, leaf);
-    int rc = kv_st_expect(src->tensors, src->n, src->path, name, n_dims, (int64_t[]){rows, cols}, &t, err);
-    if (rc != KV_OK) return rc == KV_ENOTFOUND ? KV_EFORMAT : rc;
-    size_t n = (size_t)(rows * cols);
-    kv_dequantize(t->type, t->data, *to, n);
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite((*to)[i]))
-            return kv_fail(err, KV_ENUM, "%s: tensor '%s' holds NaN or infinity at %zu", src->path, name, i);
-    }
-    *at = *to;
-    *to += n;
+static int declared_type(const source *src, int *type, kv_error *err) {
+    const char *name = src->config.type;
+    *type = -1;
+    for (int t = 0; t < KV_GATE_TYPES; t++)
+        if (strcmp(name, kv_gate_name((kv_gate_type)t)) == 0) *type = t;
+    if (*type < 0 && name[0])
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "%s: its config.json names gates of type %s; rg, rg2, rg3 and rg10 are known", src->path, name);
     return KV_OK;
 }
 
-int kv_gates_alloc(const kv_shape *shape, int n_hidden, kv_gate_file *g, kv_error *err) {
-    size_t n_layers = (size_t)shape->n_layers, h = (size_t)n_hidden, kv = (size_t)shape->n_kv_heads;
-    g->layers = calloc(n_layers, sizeof *g->layers);
-    g->values = malloc(n_layers * (h * (size_t)shape->dim + h + kv * h + kv) * sizeof *g->values);
-    if (!g->layers || !g->values) return kv_fail(err, KV_ENOMEM, "no memory for the gates of %zu layers", n_layers);
-    g->gates = (kv_gates){.type = "rg",
+static int find_type(const source *src, const kv_shape *shape, kv_gate_type *out, kv_error *err) {
+    int declared, family = family_of(src, 0), rc = declared_type(src, &declared, err);
+    if (rc != KV_OK) return rc;
+    if (family < 0)
+        return kv_fail(err, KV_EFORMAT,
+                       "%s: no tensor of a retention gate of type rg, rg2, rg3 or rg10 for layer 0: not a gate file?",
+                       src->path);
+    *out = (kv_gate_type)family;
+    const kv_st_tensor *w1 = find(src, 0, parts[family][0].leaf);
+    if (family == KV_GATE_RG && (declared == KV_GATE_RG || declared == KV_GATE_RG2))
+        *out = (kv_gate_type)declared;
+    else if (family == KV_GATE_RG && w1 && w1->n_dims == 2 && w1->dims[1] != shape->dim &&
+             w1->dims[1] == kv_gate_n_in(KV_GATE_RG2, shape))
+        *out = KV_GATE_RG2;
+    if (declared >= 0 && declared != (int)*out)
+        return kv_fail(err, KV_EFORMAT, "%s: the tensors are those of gates of type %s, config.json says %s", src->path,
+                       kv_gate_name(*out), src->config.type);
+    return KV_OK;
+}
+
+/* Layer of a tensor of a gate, -1 for other tensors. */
+static int layer_of(const char *name) {
+    int layer, at = 0;
+    int n = sscanf(name, "model.layers.%5d.self_attn.retention_gate.%n", &layer, &at);
+    return n == 1 && at > 0 ? layer : -1;
+}
+
+/* One more than the last layer that any tensor names. */
+static int count_layers(const source *src) {
+    int most = -1;
+    for (size_t i = 0; i < src->n; i++) {
+        int layer = layer_of(src->tensors[i].name);
+        most = layer > most ? layer : most;
+    }
+    return most + 1;
+}
+
+/* Gates made for another model: both shapes in one message, before any tensor is named. */
+static int check_model(const source *src, const kv_shape *shape, kv_gate_type type, kv_error *err) {
+    const kv_st_tensor *w1 = find(src, 0, parts[type][0].leaf), *bias = find(src, 0, "bias");
+    if (!w1 || !bias || w1->n_dims != 2 || bias->n_dims != 1) return KV_OK;
+    const char *base = src->config.base_model;
+    int n_layers = count_layers(src), n_in = kv_gate_n_in(type, shape);
+    if (n_layers >= shape->n_layers && w1->dims[1] == n_in && bias->dims[0] == shape->n_kv_heads) return KV_OK;
+    return kv_fail(err, KV_EFORMAT,
+                   "%s: gates of type %s%s%s for %d layers, inputs of %lld, %lld KV heads; the model has %d, %d, %d: "
+                   "give the gates made for it",
+                   src->path, kv_gate_name(type), base[0] ? ", made for " : "", base, n_layers, (long long)w1->dims[1],
+                   (long long)bias->dims[0], shape->n_layers, n_in, shape->n_kv_heads);
+}
+
+static int64_t extent_of(const kv_gates *g, extent e) {
+    const int64_t sizes[] = {[NONE] = 1, [HIDDEN] = g->n_hidden, [INPUT] = g->n_in, [HEADS] = g->n_kv_heads};
+    return sizes[e];
+}
+
+static int expect(const source *src, const kv_gates *g, int layer, const part *p, const kv_st_tensor **t,
+                  kv_error *err) {
+    char name[128];
+    int64_t dims[2] = {extent_of(g, p->rows), extent_of(g, p->cols)};
+    snprintf(name, sizeof name, GATE, layer, p->leaf);
+    int rc = kv_st_expect(src->tensors, src->n, src->path, name, p->cols == NONE ? 1 : 2, dims, t, err);
+    return rc == KV_ENOTFOUND ? KV_EFORMAT : rc;
+}
+
+static int load_layer(const source *src, kv_gate_file *g, int layer, float **to, kv_error *err) {
+    int family = family_of(src, layer), first = family_of(src, 0);
+    if (family >= 0 && family != first)
+        return kv_fail(
+            err, KV_EFORMAT,
+            "%s: layer %d has tensors of a gate of type %s, layer 0 those of %s: all layers must have one type",
+            src->path, layer, kv_gate_name((kv_gate_type)family), kv_gate_name((kv_gate_type)first));
+    for (const part *p = parts[g->gates.type]; p->leaf; p++) {
+        const kv_st_tensor *t;
+        int rc = expect(src, &g->gates, layer, p, &t, err);
+        if (rc != KV_OK) return rc;
+        size_t n = (size_t)(extent_of(&g->gates, p->rows) * extent_of(&g->gates, p->cols));
+        kv_dequantize(t->type, t->data, *to, n);
+        for (size_t i = 0; i < n; i++)
+            if (!isfinite((*to)[i]))
+                return kv_fail(err, KV_ENUM, "%s: tensor '%s' holds NaN or infinity at %zu", src->path, t->name, i);
+        *(const float **)((char *)&g->layers[layer] + p->at) = *to;
+        *to += n;
+    }
+    return KV_OK;
+}
+
+int kv_gates_alloc(const kv_shape *shape, kv_gate_type type, int n_hidden, kv_gate_file *g, kv_error *err) {
+    size_t n_layers = (size_t)shape->n_layers, each = 0;
+    g->gates = (kv_gates){.type = type,
                           .n_layers = shape->n_layers,
-                          .dim = shape->dim,
+                          .n_in = kv_gate_n_in(type, shape),
                           .n_hidden = n_hidden,
-                          .n_kv_heads = shape->n_kv_heads,
-                          .layers = g->layers};
+                          .n_kv_heads = shape->n_kv_heads};
+    for (const part *p = parts[type]; p->leaf; p++)
+        each += (size_t)(extent_of(&g->gates, p->rows) * extent_of(&g->gates, p->cols));
+    g->layers = calloc(n_layers, sizeof *g->layers);
+    g->values = malloc(n_layers * each * sizeof *g->values);
+    g->gates.layers = g->layers;
+    if (!g->layers || !g->values) return kv_fail(err, KV_ENOMEM, "no memory for the gates of %zu layers", n_layers);
+    return KV_OK;
+}
+
+/* 1 when the type has such a tensor in one of the first n_layers layers. */
+static int belongs(const char *name, kv_gate_type type, int n_layers) {
+    int layer = layer_of(name);
+    char known[128];
+    if (layer < 0 || layer >= n_layers) return 0;
+    for (const part *p = parts[type]; p->leaf; p++) {
+        snprintf(known, sizeof known, GATE, layer, p->leaf);
+        if (strcmp(name, known) == 0) return 1;
+    }
+    return 0;
+}
+
+static int check_rest(const source *src, const kv_gates *g, kv_error *err) {
+    for (size_t i = 0; i < src->n; i++)
+        if (!belongs(src->tensors[i].name, g->type, g->n_layers))
+            return kv_fail(
+                err, KV_EFORMAT,
+                "%s: tensor '%.120s' does not belong to gates of type %s for %d layers: gates of another model?",
+                src->path, src->tensors[i].name, kv_gate_name(g->type), g->n_layers);
     return KV_OK;
 }
 
 static int load_all(const source *src, const kv_shape *shape, kv_gate_file *g, kv_error *err) {
-    char name[128];
-    int rc = check_type(src, shape, err);
+    kv_gate_type type = KV_GATE_RG;
+    int rc = find_type(src, shape, &type, err);
+    if (rc == KV_OK) rc = check_model(src, shape, type, err);
     if (rc != KV_OK) return rc;
-    gate_name(name, 0, "linear1.bias");
-    const kv_st_tensor *b1 = kv_st_find(src->tensors, src->n, name);
-    if (!b1) return kv_fail(err, KV_EFORMAT, "%s: no tensor '%s': not a gate file?", src->path, name);
-    int64_t hidden = b1->dims[0];
+    const kv_st_tensor *w1 = find(src, 0, parts[type][0].leaf), *t;
+    int64_t hidden = w1 ? w1->dims[0] : 1; /* its absence is named below */
     if (hidden < 1 || hidden > MAX_HIDDEN)
-        return kv_fail(err, KV_EFORMAT, "%s: tensor '%s' has %lld elements, 1 to %d expected", src->path, name,
+        return kv_fail(err, KV_EFORMAT, "%s: gates of %lld hidden units, 1 to %d expected", src->path,
                        (long long)hidden, MAX_HIDDEN);
-    if (src->declared_hidden != 0 && src->declared_hidden != hidden)
-        return kv_fail(err, KV_EFORMAT, "%s: intermediate size is %lld, config.json says %lld", src->path,
-                       (long long)hidden, (long long)src->declared_hidden);
-    /* Before any allocation: a real file backs the first layer's matrix. */
-    const kv_st_tensor *w1;
-    gate_name(name, 0, "linear1.weight");
-    rc = kv_st_expect(src->tensors, src->n, src->path, name, 2, (int64_t[]){hidden, shape->dim}, &w1, err);
-    if (rc != KV_OK) return rc == KV_ENOTFOUND ? KV_EFORMAT : rc;
-    rc = kv_gates_alloc(shape, (int)hidden, g, err);
+    if (w1 && src->config.n_hidden && src->config.n_hidden != hidden)
+        return kv_fail(err, KV_EFORMAT, "%s: intermediate size is %lld, config.json says %d", src->path,
+                       (long long)hidden, src->config.n_hidden);
+    const kv_gates wanted = {type, shape->n_layers, kv_gate_n_in(type, shape), (int)hidden, shape->n_kv_heads, NULL};
+    /* Before any allocation: a real file backs the first layer's matrices. */
+    for (const part *p = parts[type]; p->leaf && rc == KV_OK; p++) rc = expect(src, &wanted, 0, p, &t, err);
+    if (rc == KV_OK) rc = kv_gates_alloc(shape, type, (int)hidden, g, err);
     float *to = g->values;
-    for (int l = 0; rc == KV_OK && l < shape->n_layers; l++) {
-        kv_gate_layer *gl = &g->layers[l];
-        rc = load(src, l, "linear1.weight", 2, hidden, shape->dim, &to, &gl->w1, err);
-        if (rc == KV_OK) rc = load(src, l, "linear1.bias", 1, hidden, 1, &to, &gl->b1, err);
-        if (rc == KV_OK) rc = load(src, l, "linear2.weight", 2, shape->n_kv_heads, hidden, &to, &gl->w2, err);
-        if (rc == KV_OK) rc = load(src, l, "bias", 1, shape->n_kv_heads, 1, &to, &gl->bias, err);
-    }
-    if (rc != KV_OK) return rc;
-    size_t expected = (size_t)shape->n_layers * PER_LAYER;
-    if (src->n != expected)
-        return kv_fail(err, KV_EFORMAT, "%s: %zu tensors, %zu expected for %d layers: gates of another model?",
-                       src->path, src->n, expected, shape->n_layers);
-    return KV_OK;
+    for (int l = 0; rc == KV_OK && l < shape->n_layers; l++) rc = load_layer(src, g, l, &to, err);
+    return rc ? rc : check_rest(src, &wanted, err);
 }
 
 int kv_gates_open(const char *path, const kv_shape *shape, kv_gate_file **out, kv_error *err) {
-    char weights[MAX_PATH], config[MAX_PATH];
+    char weights[KV_GATES_PATH], config[KV_GATES_PATH];
     *out = NULL;
-    int rc = resolve(path, weights, config, err);
+    int rc = kv_gates_find(path, weights, config, err);
     if (rc != KV_OK) return rc;
     source src = {.path = weights};
     kv_gate_file *g = calloc(1, sizeof *g);
     if (!g) return kv_fail(err, KV_ENOMEM, "%s: no memory", path);
     rc = open_weights(&src, err);
-    if (rc == KV_OK) rc = read_config(config, &src, g, err);
+    if (rc == KV_OK) rc = kv_gates_read_config(config, &src.config, err);
     if (rc == KV_OK) rc = load_all(&src, shape, g, err);
     kv_safetensors_close(src.safetensors);
     kv_pth_close(src.pth);
@@ -205,12 +282,4 @@ void kv_gates_close(kv_gate_file *g) {
 
 const kv_gates *kv_gates_view(const kv_gate_file *g) {
     return &g->gates;
-}
-
-int kv_gates_budget(const kv_gate_file *g) {
-    return g->budget;
-}
-
-int kv_gates_buffer(const kv_gate_file *g) {
-    return g->buffer;
 }

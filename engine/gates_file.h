@@ -8,10 +8,9 @@ struct kv_gate_file {
     kv_gates gates;
     kv_gate_layer *layers; /* (gates.n_layers) */
     float *values;         /* all tensors of all layers */
-    int budget, buffer;
 };
 
-/* Room for layers and values; gates is filled, the tensors of the layers are not yet.  KV_ENOMEM. */
-int kv_gates_alloc(const kv_shape *shape, int n_hidden, kv_gate_file *g, kv_error *err);
+/* Room for layers and values of one type; gates is filled, the tensors of the layers are not yet.  KV_ENOMEM. */
+int kv_gates_alloc(const kv_shape *shape, kv_gate_type type, int n_hidden, kv_gate_file *g, kv_error *err);
 
 #endif

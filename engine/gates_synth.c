@@ -39,7 +39,7 @@ int kv_gates_synth(const kv_shape *shape, int n_hidden, uint64_t seed, kv_gate_f
     *out = NULL;
     kv_gate_file *g = calloc(1, sizeof *g);
     if (!g) return kv_fail(err, KV_ENOMEM, "no memory for synthetic gates");
-    int rc = kv_gates_alloc(shape, n_hidden, g, err);
+    int rc = kv_gates_alloc(shape, KV_GATE_RG, n_hidden, g, err);
     if (rc != KV_OK) {
         kv_gates_close(g);
         return rc;

@@ -9,7 +9,7 @@
  * Budget M and buffer B are slots per layer and KV head.  The engine triggers: after a forward, a layer
  * holding S >= M+B slots is reduced to M (policies are never asked for less or more).
  *
- * A policy includes this header and nothing else of the project. */
+ * A policy includes this header and nothing else of the project; one with retention gates also gate.h. */
 #ifndef KV_POLICY_H
 #define KV_POLICY_H
 
@@ -35,19 +35,27 @@ typedef struct kv_option {
     const char *help;
 } kv_option;
 
-/* Retention gates of type `rg` (arXiv 2512.03324), one set per layer, fp32, [out, in] row-major:
- * lb = logsigmoid(W2 silu(W1 x + b1) + bias), x = the hidden state after the input layer norm. */
+/* Retention gates (arXiv 2512.03324, 2605.09649), fp32, matrices [out, in] row-major.  When a token is appended they
+ * give lb = logsigmoid(z) of every KV head, z (n_kv_heads) from x (n_in): rg    x = hidden state after the input layer
+ * norm       z = w2 silu(w1 x + b1) + bias rg2   x = k_0, v_0, k_1, v_1, ... (K rotated, V)        the same rg3   x of
+ * rg2                                          z = w2 (silu(w1 x) * (up x)) + bias rg10  x of rg z = w2 silu(mid
+ * silu(w1 x + b1) + mid_b) + bias */
+typedef enum kv_gate_type { KV_GATE_RG, KV_GATE_RG2, KV_GATE_RG3, KV_GATE_RG10, KV_GATE_TYPES } kv_gate_type;
+
 typedef struct kv_gate_layer {
-    const float *w1;   /* (n_hidden, dim) */
-    const float *b1;   /* (n_hidden) */
-    const float *w2;   /* (n_kv_heads, n_hidden) */
-    const float *bias; /* (n_kv_heads) */
+    const float *w1;    /* (n_hidden, n_in) */
+    const float *b1;    /* (n_hidden); NULL: rg3 */
+    const float *w2;    /* (n_kv_heads, n_hidden) */
+    const float *bias;  /* (n_kv_heads) */
+    const float *up;    /* (n_hidden, n_in) of rg3, else NULL */
+    const float *mid;   /* (n_hidden, n_hidden) of rg10, else NULL */
+    const float *mid_b; /* (n_hidden) of rg10, else NULL */
 } kv_gate_layer;
 
 typedef struct kv_gates {
-    char type[8]; /* "rg" */
-    int n_layers, dim, n_hidden, n_kv_heads;
-    const kv_gate_layer *layers; /* (n_layers) */
+    kv_gate_type type;
+    int n_layers, n_in, n_hidden, n_kv_heads; /* n_in: dim, or 2 n_kv_heads head_dim (rg2, rg3) */
+    const kv_gate_layer *layers;              /* (n_layers) */
 } kv_gates;
 
 typedef struct kv_policy_args {
@@ -123,7 +131,7 @@ typedef struct kv_policy {
      * declared inputs to the host and runs `score` there (score_path = host). */
     int (*score_cuda)(const void *state, const struct kv_cuda_heads *h);
     /* Stat column that holds nothing but the log retention of the loaded gates while every other stat is 0, or -1.  A
-     * device then computes it beside q, k and v instead of calling observe.  NULL = -1. */
+     * device then computes it itself instead of calling observe.  NULL = -1. */
     int (*gate_stat)(const void *state);
 } kv_policy;
 

@@ -1,8 +1,7 @@
 /* trimkv.c - learned retention gates (TRIM-KV, arXiv:2512.03324).
  *
- * A small gate per layer predicts, once, when a token is appended, the log retention lb = ln beta <= 0 of every KV
- * head: lb = logsigmoid(W2 silu(W1 x + b1) + bias), x = the input of the attention block.  With T tokens seen, a slot
- * of position p scores
+ * A small gate per layer (gate.h) predicts, once, when a token is appended, the log retention lb = ln beta <= 0 of
+ * every KV head.  With T tokens seen, a slot of position p scores
  *   lookahead=1   (T + 1 - p) lb                                                  (the authors' default)
  *   lookahead=n   (T + 2 - p) lb + ln(1 - e^(n lb)) - ln(1 - e^lb)  = ln of the sum of beta^(T+2-p+m), m < n
  * so it decays geometrically with age; nothing else is looked at, and beta never enters attention.  Slots of different
@@ -14,12 +13,11 @@
  *
  * Departs from the paper as the authors' code does: its exponent is T - p.  Departs from their code: gate and lb in
  * fp32 by default; where lb > -1e-7 the lookahead form uses its limit, ln n, instead of inf - inf. */
-#include "policies/policy.h"
+#include "policies/gate.h"
 #include "policies/policy_cuda.h"
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 enum { OPT_WINDOW, OPT_LOOKAHEAD, OPT_KNORM, OPT_ROUND };
 enum { STAT_LB, STAT_LNK, N_STATS };
@@ -36,17 +34,8 @@ static int trimkv_open(void **state, const kv_shape *shape, const kv_policy_args
         return kv_fail(err, KV_EARG,
                        "trimkv: no retention gates were given; pass --gates FOLDER (the one that holds "
                        "trimkv_weights.safetensors or .pth for this model)");
-    if (strcmp(g->type, "rg") != 0)
-        return kv_fail(err, KV_EUNSUPPORTED, "trimkv: gates of type '%.7s' are not handled; use gates of type rg",
-                       g->type);
-    if (g->n_layers != shape->n_layers || g->dim != shape->dim || g->n_kv_heads != shape->n_kv_heads)
-        return kv_fail(err, KV_EARG,
-                       "trimkv: the gates are for %d layers, width %d, %d KV heads, but the model has "
-                       "%d, %d, %d; pass the --gates made for this model",
-                       g->n_layers, g->dim, g->n_kv_heads, shape->n_layers, shape->dim, shape->n_kv_heads);
-    if (g->n_hidden + g->n_kv_heads > KV_MIN_SCRATCH)
-        return kv_fail(err, KV_EUNSUPPORTED, "trimkv: gates of %d hidden units are wider than the %d handled",
-                       g->n_hidden, KV_MIN_SCRATCH - g->n_kv_heads);
+    int rc = kv_gate_check(g, shape, "trimkv", err);
+    if (rc) return rc;
     trimkv_state *s = malloc(sizeof *s);
     if (!s) return kv_fail(err, KV_ENOMEM, "trimkv: out of memory for the policy's state");
     *s = (trimkv_state){
@@ -70,57 +59,17 @@ static void trimkv_protect(const void *state, int *n_sink, int *n_recent) {
     *n_recent = ((const trimkv_state *)state)->window;
 }
 
-/* To the nearest bf16, ties to even; infinities stay. */
-static float to_bf16(float x) {
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    if (isfinite(x)) u += 0x7fffu + (u >> 16 & 1u);
-    u &= 0xffff0000u;
-    memcpy(&x, &u, sizeof u);
-    return x;
-}
-
-static float rounded(const trimkv_state *s, float x) {
-    return s->bf16 ? to_bf16(x) : x;
-}
-
-static float logsigmoid(float z) {
-    return z >= 0 ? -log1pf(expf(-z)) : z - log1pf(expf(z));
-}
-
 static float log_norm(const float *k, int n) {
     double sum = 0;
     for (int i = 0; i < n; i++) sum += (double)k[i] * k[i];
     return (float)log(fmax(sqrt(sum), 1e-12));
 }
 
-/* Rows [from, from + n) of the call, n small enough for the scratch. */
-static void observe_rows(const trimkv_state *s, const kv_services *sv, const kv_observe_args *a, int from, int n) {
-    const kv_gates *g = s->gates;
-    const kv_gate_layer *w = &g->layers[a->layer];
-    size_t n_mid = (size_t)n * (size_t)g->n_hidden;
-    float *mid = sv->scratch, *z = mid + n_mid;
-    sv->linear(sv->ctx, mid, a->hidden + (size_t)from * (size_t)g->dim, w->w1, w->b1, n, g->dim, g->n_hidden);
-    for (size_t i = 0; i < n_mid; i++) {
-        float h = rounded(s, mid[i]);
-        mid[i] = rounded(s, h / (1 + expf(-h)));
-    }
-    sv->linear(sv->ctx, z, mid, w->w2, NULL, n, g->n_hidden, g->n_kv_heads);
-    for (int r = 0; r < n; r++)
-        for (int h = 0; h < g->n_kv_heads; h++) {
-            size_t at = (size_t)(from + r) * (size_t)g->n_kv_heads + (size_t)h;
-            float x = rounded(s, rounded(s, z[r * g->n_kv_heads + h]) + w->bias[h]);
-            a->stats[at * N_STATS + STAT_LB] = rounded(s, logsigmoid(x));
-            a->stats[at * N_STATS + STAT_LNK] = s->knorm ? log_norm(a->k + at * (size_t)s->head_dim, s->head_dim) : 0;
-        }
-}
-
 static void trimkv_observe(const void *state, const kv_services *sv, const kv_observe_args *a) {
     const trimkv_state *s = state;
-    size_t fit = sv->n_scratch / (size_t)(s->gates->n_hidden + s->gates->n_kv_heads);
-    int step = fit < (size_t)a->n_rows ? (int)fit : a->n_rows;
-    for (int from = 0; from < a->n_rows; from += step)
-        observe_rows(s, sv, a, from, step < a->n_rows - from ? step : a->n_rows - from);
+    size_t d = (size_t)s->head_dim, n = (size_t)a->n_rows * (size_t)s->gates->n_kv_heads;
+    kv_gate_observe(s->gates, s->head_dim, s->bf16, sv, a, N_STATS, STAT_LB);
+    for (size_t i = 0; i < n; i++) a->stats[i * N_STATS + STAT_LNK] = s->knorm ? log_norm(a->k + i * d, (int)d) : 0;
 }
 
 /* ln(1 - e^x) for x < 0. */

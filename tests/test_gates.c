@@ -61,18 +61,28 @@ static void must_refuse(const char *path, const kv_shape *shape, int code, const
     if (rc != code || g || !strstr(err.text, part)) fail_msg("code %d, '%s', wanted '%s'", rc, err.text, part);
 }
 
+/* memory_size and buffer_size of the config.json that belongs to a path. */
+static void must_have_budget(const char *path, int budget, int buffer) {
+    char weights[KV_GATES_PATH], config[KV_GATES_PATH];
+    kv_gates_config c;
+    kv_error err;
+    assert_int_equal(kv_gates_find(path, weights, config, &err), KV_OK);
+    assert_int_equal(kv_gates_read_config(config, &c, &err), KV_OK);
+    assert_int_equal(c.budget, budget);
+    assert_int_equal(c.buffer, buffer);
+}
+
 static void reads_the_projects_gates(void **state) {
     (void)state;
     kv_gate_file *g;
     kv_safetensors *file;
     kv_error err;
     assert_int_equal(kv_gates_open(REAL, &smollm2, &g, &err), KV_OK);
-    assert_int_equal(kv_gates_budget(g), 256);
-    assert_int_equal(kv_gates_buffer(g), 32);
+    must_have_budget(REAL, 256, 32);
     const kv_gates *v = kv_gates_view(g);
-    assert_string_equal(v->type, "rg");
+    assert_int_equal(v->type, KV_GATE_RG);
     assert_int_equal(v->n_layers, 30);
-    assert_int_equal(v->dim, 576);
+    assert_int_equal(v->n_in, 576);
     assert_int_equal(v->n_hidden, 128);
     assert_int_equal(v->n_kv_heads, 3);
     assert_int_equal(kv_safetensors_open(REAL "/trimkv_weights.safetensors", &file, &err), KV_OK);
@@ -99,8 +109,7 @@ static void takes_the_file_itself_and_finds_the_config_beside_it(void **state) {
     kv_gate_file *g;
     kv_error err;
     assert_int_equal(kv_gates_open(REAL "/trimkv_weights.safetensors", &smollm2, &g, &err), KV_OK);
-    assert_int_equal(kv_gates_budget(g), 256);
-    assert_int_equal(kv_gates_buffer(g), 32);
+    must_have_budget(REAL "/trimkv_weights.safetensors", 256, 32);
     kv_gates_close(g);
 }
 
@@ -108,17 +117,19 @@ static void names_found_and_expected_shape_for_another_model(void **state) {
     (void)state;
     kv_shape s = smollm2;
     s.dim = 512;
-    must_refuse(REAL, &s, KV_EFORMAT,
-                "layers.0.self_attn.retention_gate.linear1.weight' has shape (128, 576), "
-                "(128, 512) expected");
+    must_refuse(
+        REAL, &s, KV_EFORMAT,
+        "gates of type rg, made for HuggingFaceTB/SmolLM2-135M-Instruct for 30 layers, inputs of 576, 3 KV heads; "
+        "the model has 30, 512, 3");
     s = smollm2;
     s.n_kv_heads = 4;
-    must_refuse(REAL, &s, KV_EFORMAT, "linear2.weight' has shape (3, 128), (4, 128) expected");
+    must_refuse(REAL, &s, KV_EFORMAT, "30 layers, inputs of 576, 3 KV heads; the model has 30, 576, 4");
     s = smollm2;
     s.n_layers = 31;
-    must_refuse(REAL, &s, KV_EFORMAT, "no tensor 'model.layers.30.");
+    must_refuse(REAL, &s, KV_EFORMAT, "for 30 layers, inputs of 576, 3 KV heads; the model has 31, 576, 3");
     s.n_layers = 29;
-    must_refuse(REAL, &s, KV_EFORMAT, "120 tensors, 116 expected for 29 layers");
+    must_refuse(REAL, &s, KV_EFORMAT,
+                "'model.layers.29.self_attn.retention_gate.bias' does not belong to gates of type rg for 29 layers");
 }
 
 static void reads_every_float_type_without_a_config(void **state) {
@@ -131,8 +142,7 @@ static void reads_every_float_type_without_a_config(void **state) {
         kv_error err;
         write_gates(&s, types[i], "", 0, 0, 0);
         assert_int_equal(kv_gates_open(s.dir, &tiny, &g, &err), KV_OK);
-        assert_int_equal(kv_gates_budget(g), 0);
-        assert_int_equal(kv_gates_buffer(g), 0);
+        must_have_budget(s.dir, 0, 0);
         uint64_t seed = 7 + 2 * 3; /* layer 1's bias */
         for (int h = 0; h < 2; h++)
             assert_true(fabsf(kv_gates_view(g)->layers[1].bias[h] - tq_uniform(&seed)) <= 0x1p-8f);
@@ -167,7 +177,7 @@ static void rejects_missing_misshapen_and_extra_tensors(void **state) {
     write_gates(&s, KV_F32, "", 0, 0, 0);
     kv_shape one = tiny;
     one.n_layers = 1;
-    must_refuse(s.dir, &one, KV_EFORMAT, "8 tensors, 4 expected");
+    must_refuse(s.dir, &one, KV_EFORMAT, "'model.layers.1.self_attn.retention_gate.bias' does not belong");
     must_refuse(KV_SOURCE_DIR "/policies/trimkv-smollm2-135m/adapter_model.safetensors", &tiny, KV_EFORMAT,
                 "not a gate file");
     scratch_close(&s);
@@ -184,23 +194,42 @@ static void rejects_numbers_that_are_not_finite(void **state) {
     scratch_close(&s);
 }
 
-static void refuses_other_gate_types_by_name(void **state) {
+static void refuses_mixed_and_unknown_gates(void **state) {
     (void)state;
     static const struct {
-        const char *leaf, *part;
-        int64_t rows, cols;
-    } cases[] = {{"gate_proj.weight", "type rg3", HIDDEN, 12},
-                 {"linear3.weight", "type rg10", 2, HIDDEN},
-                 {"linear1.weight", "type rg2", HIDDEN, 12}};
+        const char *leaf[2], *part; /* of layers 0 and 1 */
+    } cases[] = {
+        {{"gate_proj.weight", "linear1.weight"}, "no tensor 'model.layers.0.self_attn.retention_gate.up_proj.weight'"},
+        {{"linear3.weight", "gate_proj.weight"}, "no tensor 'model.layers.0.self_attn.retention_gate.linear1.weight'"},
+        {{"linear9.weight", "linear9.weight"},
+         "no tensor of a retention gate of type rg, rg2, rg3 or rg10 for layer 0"},
+    };
     scratch s;
     assert_int_equal(scratch_open(&s), 0);
     for (int c = 0; c < 3; c++) {
         sw_writer *w = sw_new();
-        put(w, KV_F32, 0, cases[c].leaf, cases[c].rows, cases[c].cols, 0);
+        int64_t cols = strcmp(cases[c].leaf[0], "gate_proj.weight") == 0 ? 12 : HIDDEN;
+        for (int l = 0; l < 2; l++) put(w, KV_F32, l, cases[c].leaf[l], 2, cols, 0);
         assert_int_equal(sw_write(w, scratch_path(&s, "trimkv_weights.safetensors")), 0);
         sw_free(w);
-        must_refuse(s.dir, &tiny, KV_EUNSUPPORTED, cases[c].part);
+        must_refuse(s.dir, &tiny, KV_EFORMAT, cases[c].part);
     }
+    write_gates(&s, KV_F32, "linear1.weight", HIDDEN, 12, 0);
+    must_refuse(s.dir, &tiny, KV_EFORMAT,
+                "layers.1.self_attn.retention_gate.linear1.weight' has shape (5, 12), (5, 8)");
+    sw_writer *w = sw_new();
+    static const struct {
+        const char *leaf;
+        int64_t rows, cols;
+    } parts[] = {{"gate_proj.weight", HIDDEN, 12},
+                 {"up_proj.weight", HIDDEN, 12},
+                 {"down_proj.weight", 2, HIDDEN},
+                 {"bias", 2, 0}};
+    for (int i = 0; i < 4; i++) put(w, KV_F32, 0, parts[i].leaf, parts[i].rows, parts[i].cols, 0);
+    put(w, KV_F32, 1, "linear1.weight", HIDDEN, 8, 0);
+    assert_int_equal(sw_write(w, scratch_path(&s, "trimkv_weights.safetensors")), 0);
+    sw_free(w);
+    must_refuse(s.dir, &tiny, KV_EFORMAT, "layer 1 has tensors of a gate of type rg, layer 0 those of rg3");
     scratch_close(&s);
 }
 
@@ -211,7 +240,11 @@ static void believes_the_config_about_type_activation_and_size(void **state) {
         int code;
         const char *part;
     } cases[] = {
-        {"{\"retention_gate\":\"rg2\"}", KV_EUNSUPPORTED, "type rg2"},
+        {"{\"retention_gate\":\"rg2\"}", KV_EFORMAT,
+         "gates of type rg2 for 2 layers, inputs of 8, 2 KV heads; the model has 2, 12, 2"},
+        {"{\"retention_gate\":\"rg10\"}", KV_EFORMAT, "those of gates of type rg, config.json says rg10"},
+        {"{\"retention_gate\":\"rg7\"}", KV_EUNSUPPORTED, "gates of type rg7; rg, rg2, rg3 and rg10 are known"},
+        {"{\"retention_gate\":7}", KV_EFORMAT, "'retention_gate' must be a text"},
         {"{\"hidden_act\":\"gelu\"}", KV_EUNSUPPORTED, "hidden_act is gelu"},
         {"{\"retention_gate_intermediate_size\":6}", KV_EFORMAT, "intermediate size is 5, config.json says 6"},
         {"{\"memory_size\":-1}", KV_EFORMAT, "memory_size"},
@@ -230,8 +263,7 @@ static void believes_the_config_about_type_activation_and_size(void **state) {
     kv_error err;
     scratch_write(&s, "config.json", fine, sizeof fine - 1);
     assert_int_equal(kv_gates_open(s.dir, &tiny, &g, &err), KV_OK);
-    assert_int_equal(kv_gates_budget(g), 64);
-    assert_int_equal(kv_gates_buffer(g), 0);
+    must_have_budget(s.dir, 64, 0);
     kv_gates_close(g);
     scratch_close(&s);
 }
@@ -258,7 +290,7 @@ int main(void) {
         cmocka_unit_test(reads_every_float_type_without_a_config),
         cmocka_unit_test(rejects_missing_misshapen_and_extra_tensors),
         cmocka_unit_test(rejects_numbers_that_are_not_finite),
-        cmocka_unit_test(refuses_other_gate_types_by_name),
+        cmocka_unit_test(refuses_mixed_and_unknown_gates),
         cmocka_unit_test(believes_the_config_about_type_activation_and_size),
         cmocka_unit_test(names_the_path_that_holds_no_gates),
     };

@@ -1,6 +1,7 @@
 /* test_ref_scores.c - every registered policy against its double-precision twin, over long random runs of the mini
  * cache: same live slots, same scores, same slots kept (near-ties excepted, and counted).  Head layouts with and
  * without grouping, prompts longer than the trigger, budgets smaller than what is protected. */
+#include "policies/gate.h"
 #include "tests/support/mini_cache.h"
 
 #include <math.h>
@@ -10,7 +11,7 @@
 #include <string.h>
 #include <cmocka.h>
 
-enum { N_TOKENS = 120, N_HIDDEN = 5, MAX_ROW = 64 };
+enum { N_TOKENS = 120, N_HIDDEN = 5, MAX_ROW = 128 };
 
 static double uniform(uint64_t *rng) {
     *rng = *rng * 6364136223846793005u + 1442695040888963407u;
@@ -42,15 +43,27 @@ static int check_head(kv_mini *m, int head, int32_t *want, int *n_want) {
     return margin != 0 && margin < 1e-5;
 }
 
-static void run(const char *policy, kv_shape shape, int prompt, int budget, int buffer, int *n_ties, int *n_checks) {
+static void run(const char *policy, kv_gate_type type, kv_shape shape, int prompt, int budget, int buffer, int *n_ties,
+                int *n_checks) {
     uint64_t rng = (uint64_t)(shape.n_heads * 1000 + budget);
     float v1[N_HIDDEN * MAX_ROW], c1[N_HIDDEN], v2[MAX_ROW * N_HIDDEN], bias[MAX_ROW];
+    float up[N_HIDDEN * MAX_ROW], mid[N_HIDDEN * N_HIDDEN];
     float hidden[N_TOKENS * MAX_ROW], q[N_TOKENS * MAX_ROW], k[N_TOKENS * MAX_ROW];
-    const kv_gate_layer layer = {v1, c1, v2, bias}, layers[2] = {layer, layer};
-    const kv_gates gates = {"rg", 2, shape.dim, N_HIDDEN, shape.n_kv_heads, layers};
+    const kv_gate_layer layer = {.w1 = v1,
+                                 .b1 = type == KV_GATE_RG3 ? NULL : c1,
+                                 .w2 = v2,
+                                 .bias = bias,
+                                 .up = type == KV_GATE_RG3 ? up : NULL,
+                                 .mid = type == KV_GATE_RG10 ? mid : NULL,
+                                 .mid_b = type == KV_GATE_RG10 ? c1 : NULL},
+                        layers[2] = {layer, layer};
+    const kv_gates gates = {type, 2, kv_gate_n_in(type, &shape), N_HIDDEN, shape.n_kv_heads, layers};
+    assert_true(gates.n_in <= MAX_ROW);
     fill(&rng, v1, N_HIDDEN * MAX_ROW, 1);
     fill(&rng, c1, N_HIDDEN, 1);
     fill(&rng, v2, MAX_ROW * N_HIDDEN, 1);
+    fill(&rng, up, N_HIDDEN * MAX_ROW, 0.3);
+    fill(&rng, mid, N_HIDDEN * N_HIDDEN, 1);
     for (int i = 0; i < MAX_ROW; i++) bias[i] = 3;
     kv_mini m;
     kv_mini_open(&m, &(kv_mini_options){.policy = policy,
@@ -84,7 +97,7 @@ static void run(const char *policy, kv_shape shape, int prompt, int budget, int 
     kv_mini_close(&m);
 }
 
-static void run_shapes(const char *policy) {
+static void run_shapes(const char *policy, kv_gate_type type) {
     static const kv_shape shapes[3] = {
         {.n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .head_dim = 6, .dim = 7},
         {.n_layers = 2, .n_heads = 3, .n_kv_heads = 3, .head_dim = 18, .dim = 7},
@@ -92,10 +105,10 @@ static void run_shapes(const char *policy) {
     };
     int n_ties = 0, n_checks = 0;
     for (int i = 0; i < 3; i++) {
-        run(policy, shapes[i], 40, 20, 1, &n_ties, &n_checks);
-        run(policy, shapes[i], 17, 16, 8, &n_ties, &n_checks); /* the prompt lies between M and M+B */
-        run(policy, shapes[i], 1, 3, 2, &n_ties, &n_checks);
-        run(policy, shapes[i], 9, 1, 1, &n_ties, &n_checks);
+        run(policy, type, shapes[i], 40, 20, 1, &n_ties, &n_checks);
+        run(policy, type, shapes[i], 17, 16, 8, &n_ties, &n_checks); /* the prompt lies between M and M+B */
+        run(policy, type, shapes[i], 1, 3, 2, &n_ties, &n_checks);
+        run(policy, type, shapes[i], 9, 1, 1, &n_ties, &n_checks);
     }
     if (strcmp(policy, "full") == 0) return;
     assert_true(n_checks > 500);
@@ -106,7 +119,7 @@ static void every_policy_agrees_with_its_twin(void **st) {
     (void)st;
     int n;
     const kv_policy *const *all = kv_policy_all(&n);
-    for (int i = 0; i < n; i++) run_shapes(all[i]->name);
+    for (int i = 0; i < n; i++) run_shapes(all[i]->name, KV_GATE_RG);
 }
 
 static void parameters_reach_policy_and_twin_alike(void **st) {
@@ -114,7 +127,12 @@ static void parameters_reach_policy_and_twin_alike(void **st) {
     const char *policies[] = {"window:sinks=0",     "random:seed=3",          "h2o:recent=0",
                               "h2o:recent=100",     "snapkv:window=3:pool=1", "snapkv:window=1:pool=9",
                               "trimkv:lookahead=6", "trimkv:knorm=1:window=2"};
-    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) run_shapes(policies[i]);
+    for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) run_shapes(policies[i], KV_GATE_RG);
+}
+
+static void every_gate_type_agrees_with_its_twin(void **st) {
+    (void)st;
+    for (kv_gate_type t = KV_GATE_RG2; t < KV_GATE_TYPES; t++) run_shapes("trimkv", t);
 }
 
 static void contradicting_events_are_refused(void **st) {
@@ -141,6 +159,7 @@ static void contradicting_events_are_refused(void **st) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_policy_agrees_with_its_twin),
+        cmocka_unit_test(every_gate_type_agrees_with_its_twin),
         cmocka_unit_test(parameters_reach_policy_and_twin_alike),
         cmocka_unit_test(contradicting_events_are_refused),
     };

@@ -219,23 +219,30 @@ static void free_gates(kv_cuda_backend *b) {
     memset(&b->gates, 0, sizeof b->gates);
 }
 
+static int is_bf16(const float *x, size_t n) {
+    for (size_t i = 0; i < n; i++)
+        if (kv_bf16_to(kv_bf16_from(x[i])) != x[i]) return 0;
+    return 1;
+}
+
 static int needs_two_parts(const kv_gates *g) {
+    size_t n = (size_t)g->n_hidden * g->n_in;
     for (int l = 0; l < g->n_layers; l++)
-        for (size_t i = 0; i < (size_t)g->n_hidden * g->dim; i++)
-            if (kv_bf16_to(kv_bf16_from(g->layers[l].w1[i])) != g->layers[l].w1[i]) return 1;
+        if (!is_bf16(g->layers[l].w1, n) || (g->layers[l].up && !is_bf16(g->layers[l].up, n))) return 1;
     return 0;
 }
 
-/* W1 of one layer as the backend holds it: fp32, or one or two bf16 parts, one below the other. */
-static void pack_w1(void *out, kv_cuda_type type, int n_parts, const float *w1, size_t n) {
+/* Rows of the first product of one layer as the backend holds them: fp32, or one or two bf16 parts, one below the
+ * other. w (n) goes `at` elements into parts of n_all. */
+static void pack_first(void *out, kv_cuda_type type, int n_parts, size_t at, size_t n_all, const float *w, size_t n) {
     if (type == KV_CUDA_F32) {
-        memcpy(out, w1, n * sizeof *w1);
+        memcpy((float *)out + at, w, n * sizeof *w);
         return;
     }
-    uint16_t *hi = (uint16_t *)out, *lo = hi + n;
+    uint16_t *hi = (uint16_t *)out + at, *lo = hi + n_all;
     for (size_t i = 0; i < n; i++) {
-        hi[i] = kv_bf16_from(w1[i]);
-        if (n_parts == 2) lo[i] = kv_bf16_from(w1[i] - kv_bf16_to(hi[i]));
+        hi[i] = kv_bf16_from(w[i]);
+        if (n_parts == 2) lo[i] = kv_bf16_from(w[i] - kv_bf16_to(hi[i]));
     }
 }
 
@@ -243,29 +250,54 @@ static size_t aligned(size_t n) {
     return (n + 255) & ~(size_t)255;
 }
 
+/* Copies x (n) behind what is there and returns where it will be on the device; NULL stays NULL. */
+static const float *put_floats(float **host, const float **device, const float *x, size_t n) {
+    const float *at = *device;
+    if (!x) return NULL;
+    memcpy(*host, x, n * sizeof *x);
+    *host += n;
+    *device += n;
+    return at;
+}
+
+/* One layer into host, as it will lie at `at` on the device; the floats start first_bytes behind. */
+static kv_cuda_gate_layer pack_layer(const kv_cuda_backend *b, const kv_gates *g, const kv_gate_layer *s, char *host,
+                                     const char *at, size_t first_bytes) {
+    const kv_cuda_gates *d = &b->gates;
+    size_t n = (size_t)g->n_hidden * g->n_in, all = (size_t)d->n_first * g->n_in, hidden = g->n_hidden;
+    float *f = (float *)(host + first_bytes);
+    const float *df = (const float *)(at + first_bytes);
+    kv_cuda_gate_layer out;
+    pack_first(host, b->type, d->n_parts, 0, all, s->w1, n);
+    if (s->up) pack_first(host, b->type, d->n_parts, n, all, s->up, n);
+    out.w1 = at;
+    out.b1 = put_floats(&f, &df, s->b1, hidden);
+    out.w2 = put_floats(&f, &df, s->w2, hidden * g->n_kv_heads);
+    out.bias = put_floats(&f, &df, s->bias, g->n_kv_heads);
+    out.mid = put_floats(&f, &df, s->mid, hidden * hidden);
+    out.mid_b = put_floats(&f, &df, s->mid_b, hidden);
+    return out;
+}
+
 int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err) {
     kv_cuda_backend *b = kv_cuda_backend_of(e);
     kv_cuda_gates *d = &b->gates;
     if (d->source == g) return KV_OK;
     free_gates(b);
-    size_t n = (size_t)g->n_hidden * g->dim, rest = (size_t)g->n_hidden * (1 + g->n_kv_heads) + g->n_kv_heads;
-    int n_parts = b->type == KV_CUDA_BF16 && needs_two_parts(g) ? 2 : 1;
-    size_t w1 = aligned(n * n_parts * kv_cuda_type_bytes(b->type)), each = w1 + aligned(rest * sizeof(float));
+    size_t hidden = g->n_hidden, rest = hidden * (1 + g->n_kv_heads) + g->n_kv_heads;
+    if (g->type == KV_GATE_RG10) rest += hidden * (hidden + 1);
+    d->n_first = g->type == KV_GATE_RG3 ? 2 * g->n_hidden : g->n_hidden;
+    d->n_parts = b->type == KV_CUDA_BF16 && needs_two_parts(g) ? 2 : 1;
+    size_t first = aligned((size_t)d->n_first * g->n_in * d->n_parts * kv_cuda_type_bytes(b->type));
+    size_t each = first + aligned(rest * sizeof(float));
     d->bytes = each * g->n_layers;
-    d->n_parts = n_parts;
     d->layers = (kv_cuda_gate_layer *)calloc((size_t)g->n_layers, sizeof *d->layers);
     char *host = (char *)malloc(each);
     int rc = d->layers && host ? KV_OK : kv_fail(err, KV_ENOMEM, "out of memory for the retention gates");
     if (rc == KV_OK) rc = kv_cuda_take(b, KV_USE_WEIGHTS, d->bytes, "the retention gates", &d->memory, err);
     for (int l = 0; rc == KV_OK && l < g->n_layers; l++) {
-        const kv_gate_layer *s = &g->layers[l];
         char *at = (char *)d->memory + each * l;
-        float *f = (float *)(host + w1), *df = (float *)(at + w1);
-        pack_w1(host, b->type, n_parts, s->w1, n);
-        memcpy(f, s->b1, g->n_hidden * sizeof *f);
-        memcpy(f + g->n_hidden, s->w2, (size_t)g->n_hidden * g->n_kv_heads * sizeof *f);
-        memcpy(f + (size_t)g->n_hidden * (1 + g->n_kv_heads), s->bias, g->n_kv_heads * sizeof *f);
-        d->layers[l] = (kv_cuda_gate_layer){at, df, df + g->n_hidden, df + (size_t)g->n_hidden * (1 + g->n_kv_heads)};
+        d->layers[l] = pack_layer(b, g, &g->layers[l], host, at, first);
         cudaError_t c = cudaMemcpyAsync(at, host, each, cudaMemcpyHostToDevice, b->stream);
         if (c != cudaSuccess) rc = kv_cuda_failed(c, "upload of the retention gates", err);
     }

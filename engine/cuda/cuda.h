@@ -73,13 +73,25 @@ typedef struct kv_cuda_append {
 } kv_cuda_append;
 cudaError_t kv_cuda_append_rows(const kv_cuda_append *a, cudaStream_t stream);
 
-/* The retention gate of rows: lb (n, n_kv_heads) = logsigmoid(w2 silu(mid + b1) + bias), fp32 throughout.
- * mid (n, mid_stride) fp32 holds W1 x in its first n_hidden columns, in its next n_hidden the rest of W1 when W1 was
- * split in two bf16 parts (n_parts 2), summed first.  Results go to stats[(row * n_kv_heads + h) * n_stats + at]; the
- * other stats of the row stay as they are. */
-cudaError_t kv_cuda_gate_rows(float *stats, int n_stats, int at, const float *mid, int mid_stride, int n_parts,
-                              const float *b1, const float *w2, const float *bias, int n, int n_hidden, int n_kv_heads,
-                              cudaStream_t stream);
+/* The retention gate of rows behind its first product, fp32 throughout (formulas: policies/policy.h).  mid (n,
+ * mid_stride) holds W1 x in its first n_hidden columns, then up x when there is no b1 (rg3), then the same once more
+ * for the rest of the weights when they were split in two bf16 parts (n_parts 2), summed first.  Results go to
+ * stats[(row * n_kv_heads + h) * n_stats + at]; the other stats of the row stay as they are. */
+typedef struct kv_cuda_gate {
+    float *stats;
+    int n_stats, at;
+    const float *mid;
+    int mid_stride, n_parts;
+    const float *b1;          /* (n_hidden), NULL for rg3 */
+    const float *map, *map_b; /* (n_hidden, n_hidden) and (n_hidden): the second map of rg10, else NULL */
+    const float *w2, *bias;   /* (n_kv_heads, n_hidden), (n_kv_heads) */
+    int n, n_hidden, n_kv_heads;
+} kv_cuda_gate;
+cudaError_t kv_cuda_gate_rows(const kv_cuda_gate *g, cudaStream_t stream);
+
+/* Input rows of gates that see K and V (n, n_kv_heads, 2, head_dim) from k and v (n, n_kv_heads, head_dim). */
+cudaError_t kv_cuda_pack_kv(void *out, const void *k, const void *v, kv_cuda_type type, int n, int n_kv_heads,
+                            int head_dim, cudaStream_t stream);
 
 /* ---- attend_f32.cu: fp32 attention over the paged cache, for parity -----------------------------------------------
  */

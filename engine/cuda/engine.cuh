@@ -36,15 +36,15 @@ typedef struct kv_cuda_model {
 } kv_cuda_model;
 
 typedef struct kv_cuda_gate_layer {
-    const void *w1; /* (n_parts * n_hidden, dim) of the backend's type */
-    const float *b1, *w2, *bias;
+    const void *w1; /* (n_parts * n_first, n_in) of the backend's type; rg3: w1 and, below it, up */
+    const float *b1, *w2, *bias, *mid, *mid_b; /* as in kv_gate_layer */
 } kv_cuda_gate_layer;
 
 /* Retention gates on the device.  Numbers that bf16 cannot hold are split in two bf16 parts whose sum is within 2^-17;
  * fp16 files (11 bits) come through exactly. */
 typedef struct kv_cuda_gates {
     const kv_gates *source;
-    int n_parts;
+    int n_parts, n_first;       /* n_first: n_hidden, or twice that (rg3) */
     kv_cuda_gate_layer *layers; /* host array */
     void *memory;
     size_t bytes;
@@ -123,7 +123,7 @@ typedef struct kv_cuda_graph {
 
 enum { KV_CUDA_GRAPHS = 48 };
 
-/* A set of columns and how it is filled: by the gate beside q, k and v (gate_col >= 0), or on the host. */
+/* A set of columns and how it is filled: by the gate (gate_col >= 0), or on the host. */
 typedef struct kv_cuda_set {
     int first, gate_col;
 } kv_cuda_set;

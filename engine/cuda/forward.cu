@@ -4,6 +4,7 @@
  * first rows attend to each other on the tensor cores (attend_prompt), rows with a past to the paged cache.  The wide
  * middle of the feed-forward network is done in slices of rows, so that its buffer does not grow with the prompt. */
 #include "engine/cuda/engine.cuh"
+#include "policies/gate.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -21,7 +22,7 @@ typedef struct pass {
     const kv_cuda_segment *past; /* device: those whose cache held slots before */
     kv_cuda_segment *host;       /* (n_segs), those with a past first */
     float *x, *mid, *stats, *lse;
-    void *normed, *qkv, *k, *v, *att, *gate_up, *h;
+    void *normed, *qkv, *k, *v, *packed, *att, *gate_up, *h;
     kv_error *err;
 } pass;
 
@@ -29,6 +30,10 @@ static size_t take(size_t *at, size_t bytes) {
     size_t here = *at;
     *at += (bytes + 255) & ~(size_t)255;
     return here;
+}
+
+static int gates_see_kv(const kv_cuda_runner *r) {
+    return r->gated && kv_gate_sees_kv(r->b->gates.source->type);
 }
 
 /* Sizes and pointers of every buffer; called once with base NULL to count. */
@@ -39,11 +44,12 @@ static size_t cut_buffers(pass *p, char *base) {
     size_t n = p->n_rows, e = kv_cuda_type_bytes(p->type), at = 0, dim = s->dim,
            slice = n < SLICE_ROWS ? n : (size_t)SLICE_ROWS;
     size_t nq = (size_t)s->n_heads * s->head_dim, nk = (size_t)s->n_kv_heads * s->head_dim;
-    size_t mid = r->gated ? (size_t)r->b->gates.source->n_hidden * r->b->gates.n_parts : 0;
+    size_t mid = r->gated ? (size_t)r->b->gates.n_first * r->b->gates.n_parts : 0;
     size_t stats = (size_t)(r->columns->n_cols - r->columns->has_mass) * s->n_kv_heads;
     p->x = (float *)(base + take(&at, n * dim * 4));
     p->mid = (float *)(base + take(&at, n * mid * 4));
     p->stats = (float *)(base + take(&at, n * stats * 4));
+    p->packed = base + take(&at, gates_see_kv(r) ? n * r->b->gates.source->n_in * e : 0);
     p->lse = (float *)(base + take(&at, n * s->n_heads * 4));
     p->normed = base + take(&at, n * dim * e);
     p->qkv = base + take(&at, n * (nq + 2 * nk) * e);
@@ -65,7 +71,35 @@ static int product(const pass *p, void *out, int out_f32, const void *x, const v
         "product", p->err);
 }
 
-/* Columns after the mass, (n_rows, n_kv_heads, n_stats). */
+/* Log retention of the rows into the stats, from x (n_rows, n_in). */
+static int run_gates(const pass *p, int layer, const void *x) {
+    kv_cuda_runner *r = p->r;
+    const kv_cuda_gates *d = &r->b->gates;
+    const kv_cuda_gate_layer *w = &d->layers[layer];
+    kv_cuda_gate g = {};
+    g.stats = p->stats;
+    g.n_stats = r->columns->n_cols - r->columns->has_mass;
+    g.mid = p->mid;
+    g.mid_stride = d->n_first * d->n_parts;
+    g.n_parts = d->n_parts;
+    g.b1 = w->b1;
+    g.map = w->mid;
+    g.map_b = w->mid_b;
+    g.w2 = w->w2;
+    g.bias = w->bias;
+    g.n = p->n_rows;
+    g.n_hidden = d->source->n_hidden;
+    g.n_kv_heads = d->source->n_kv_heads;
+    int rc = product(p, p->mid, 1, x, w->w1, p->n_rows, g.mid_stride, d->source->n_in, 0);
+    for (int i = 0; rc == KV_OK && i < r->columns->n_sets; i++) {
+        if (r->sets[i].gate_col < 0) continue;
+        g.at = r->sets[i].gate_col - r->columns->has_mass;
+        rc = kv_cuda_check(kv_cuda_gate_rows(&g, r->b->stream), "retention gate", p->err);
+    }
+    return rc;
+}
+
+/* Columns after the mass, (n_rows, n_kv_heads, n_stats), as far as the hidden state tells them. */
 static int fill_stats(const pass *p, int layer) {
     kv_cuda_runner *r = p->r;
     const kv_shape *s = &r->base.engine->model.info.shape;
@@ -73,18 +107,7 @@ static int fill_stats(const pass *p, int layer) {
     if (!n_stats) return KV_OK;
     int rc = kv_cuda_check(cudaMemsetAsync(p->stats, 0, (size_t)p->n_rows * s->n_kv_heads * n_stats * 4, r->b->stream),
                            "columns", p->err);
-    if (rc == KV_OK && r->gated) {
-        const kv_cuda_gate_layer *g = &r->b->gates.layers[layer];
-        int n_hidden = r->b->gates.source->n_hidden, n_parts = r->b->gates.n_parts;
-        rc = product(p, p->mid, 1, p->normed, g->w1, p->n_rows, n_hidden * n_parts, s->dim, 0);
-        for (int i = 0; rc == KV_OK && i < r->columns->n_sets; i++)
-            if (r->sets[i].gate_col >= 0)
-                rc = kv_cuda_check(kv_cuda_gate_rows(p->stats, n_stats, r->sets[i].gate_col - r->columns->has_mass,
-                                                     p->mid, n_hidden * n_parts, n_parts, g->b1, g->w2, g->bias,
-                                                     p->n_rows, n_hidden, s->n_kv_heads, r->b->stream),
-                                   "retention gate", p->err);
-    }
-    return rc;
+    return rc == KV_OK && r->gated && !gates_see_kv(r) ? run_gates(p, layer, p->normed) : rc;
 }
 
 static int append(const pass *p, int layer, const float *stats) {
@@ -213,13 +236,22 @@ static __global__ void put_stats(kv_cuda_rows rows, const kv_cuda_seq *seqs, kv_
         cols[(layout.has_mass + k) * KV_PAGE + slot % KV_PAGE] = stats[(size_t)i * n_stats + k];
 }
 
-/* Sets that only the host can fill: computed there from what was just appended, then put beside it. */
-static int observe_on_host(const pass *p, int layer) {
+/* Columns that need K and V as they were appended, or that only the host can fill; then put into the slots. */
+static int fill_late_stats(const pass *p, int layer) {
     kv_cuda_runner *r = p->r;
-    int n_kv_heads = r->base.engine->model.info.shape.n_kv_heads, n = p->n_rows * n_kv_heads;
-    int rc = kv_cuda_observe_on_host(r, layer, p->n_rows, p->normed, p->k, p->v, p->rows.pos, p->stats, p->err);
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    int n = p->n_rows * s->n_kv_heads, rc = KV_OK;
+    if (!gates_see_kv(r) && !r->host_sets) return KV_OK;
+    if (gates_see_kv(r)) {
+        rc = kv_cuda_check(
+            kv_cuda_pack_kv(p->packed, p->k, p->v, p->type, p->n_rows, s->n_kv_heads, s->head_dim, r->b->stream),
+            "keys and values", p->err);
+        if (rc == KV_OK) rc = run_gates(p, layer, p->packed);
+    }
+    if (rc == KV_OK && r->host_sets)
+        rc = kv_cuda_observe_on_host(r, layer, p->n_rows, p->normed, p->k, p->v, p->rows.pos, p->stats, p->err);
     if (rc) return rc;
-    put_stats<<<(n + 127) / 128, 128, 0, r->b->stream>>>(p->rows, r->seqs, r->layout, layer, n_kv_heads, p->stats);
+    put_stats<<<(n + 127) / 128, 128, 0, r->b->stream>>>(p->rows, r->seqs, r->layout, layer, s->n_kv_heads, p->stats);
     return kv_cuda_check(cudaGetLastError(), "columns", p->err);
 }
 
@@ -235,7 +267,7 @@ static int run_layer(const pass *p, int layer) {
     if (rc == KV_OK) rc = product(p, p->qkv, p->type == KV_CUDA_F32, p->normed, l->qkv, p->n_rows, width, s->dim, 0);
     if (rc == KV_OK) rc = fill_stats(p, layer);
     if (rc == KV_OK) rc = append(p, layer, r->columns->n_cols > r->columns->has_mass ? p->stats : NULL);
-    if (rc == KV_OK && r->host_sets) rc = observe_on_host(p, layer);
+    if (rc == KV_OK) rc = fill_late_stats(p, layer);
     if (rc == KV_OK) rc = attend(p, layer);
     if (rc == KV_OK) rc = product(p, p->x, 1, p->att, l->out, p->n_rows, s->dim, nq, 1);
     return rc ? rc : feed_forward(p, layer);

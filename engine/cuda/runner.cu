@@ -553,8 +553,9 @@ int kv_cuda_runner_open(kv_engine *e, const kv_columns *c, const kv_setup *setup
         return rc;
     }
     r->host_score = evicts(r) && !setup->policy->score_cuda;
-    /* the fused step fills one column of retention, and nothing from the host */
-    r->fused = b->type == KV_CUDA_BF16 && !r->host_sets && c->n_sets <= 1;
+    /* the fused step fills one column of retention from a gate of type rg, and nothing from the host */
+    int plain = !r->gated || b->gates.source->type == KV_GATE_RG;
+    r->fused = b->type == KV_CUDA_BF16 && !r->host_sets && c->n_sets <= 1 && plain;
     *out = &r->base;
     return KV_OK;
 }

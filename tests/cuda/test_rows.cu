@@ -2,6 +2,8 @@
  * its norms and rotation, the retention gate. */
 #include "tests/cuda/paged.cuh"
 
+#include "policies/policy.h"
+
 static size_t size_of(kv_cuda_type type) {
     return type == KV_CUDA_BF16 ? 2 : 4;
 }
@@ -138,41 +140,85 @@ static int swiglu_matches_the_reference(void) {
     return bad;
 }
 
-static int gate_case(int n, int n_hidden, int n_kv_heads, int n_parts) {
-    int stride = n_parts * n_hidden + 3, n_stats = 3, at = 1;
-    float *mid, *b1, *w2, *bias;
-    void *d_mid = random_values(KV_CUDA_F32, (size_t)n * stride, n_hidden, 4, &mid);
-    void *d_b1 = random_values(KV_CUDA_F32, n_hidden, 2, 1, &b1);
-    void *d_w2 = random_values(KV_CUDA_F32, (size_t)n_kv_heads * n_hidden, 3, 0.5f, &w2);
-    void *d_bias = random_values(KV_CUDA_F32, n_kv_heads, 4, 30, &bias);
+static double ref_silu(double x) {
+    return x / (1 + exp(-x));
+}
+
+static int gate_case(kv_gate_type type, int n, int n_hidden, int n_kv_heads, int n_parts) {
+    int twice = type == KV_GATE_RG3, n_first = (1 + twice) * n_hidden, stride = n_parts * n_first + 3, n_stats = 3;
+    float *mid, *b1, *w2, *bias, *map, *map_b;
+    kv_cuda_gate g = {};
+    g.n_stats = n_stats, g.at = 1, g.mid_stride = stride, g.n_parts = n_parts;
+    g.n = n, g.n_hidden = n_hidden, g.n_kv_heads = n_kv_heads;
+    float *d_b1 = (float *)random_values(KV_CUDA_F32, n_hidden, 2, 1, &b1);
+    size_t n_map = type == KV_GATE_RG10 ? (size_t)n_hidden * n_hidden : 1;
+    float *d_map = (float *)random_values(KV_CUDA_F32, n_map, 5, 2 / sqrtf(n_hidden), &map);
+    float *d_map_b = (float *)random_values(KV_CUDA_F32, n_hidden, 6, 1, &map_b);
+    g.mid = (float *)random_values(KV_CUDA_F32, (size_t)n * stride, n_hidden, 4, &mid);
+    g.w2 = (float *)random_values(KV_CUDA_F32, (size_t)n_kv_heads * n_hidden, 3, 0.5f, &w2);
+    g.bias = (float *)random_values(KV_CUDA_F32, n_kv_heads, 4, 30, &bias);
+    if (!twice) g.b1 = d_b1;
+    if (type == KV_GATE_RG10) g.map = d_map, g.map_b = d_map_b;
     size_t n_out = (size_t)n * n_kv_heads * n_stats;
-    double *want = doubles(n_out);
+    double *want = doubles(n_out), *act = doubles(n_hidden), *last = doubles(n_hidden);
     float *before = (float *)malloc(n_out * sizeof(float));
     for (size_t i = 0; i < n_out; i++) want[i] = before[i] = check_random(9, i);
-    for (int r = 0; r < n; r++)
+    for (int r = 0; r < n; r++) {
+        for (int i = 0; i < n_hidden; i++) {
+            const float *m = mid + (size_t)r * stride + i;
+            double x = m[0] + (n_parts == 2 ? (double)m[n_first] : 0);
+            const float *u = m + n_hidden;
+            act[i] = twice ? ref_silu(x) * (u[0] + (n_parts == 2 ? (double)u[n_first] : 0)) : ref_silu(x + b1[i]);
+        }
+        for (int i = 0; i < n_hidden; i++) {
+            double z = map_b[i];
+            for (int k = 0; g.map && k < n_hidden; k++) z += act[k] * map[(size_t)i * n_hidden + k];
+            last[i] = g.map ? ref_silu(z) : act[i];
+        }
         for (int h = 0; h < n_kv_heads; h++) {
             double z = bias[h];
-            for (int i = 0; i < n_hidden; i++) {
-                const float *m = mid + (size_t)r * stride + i;
-                double x = m[0] + (n_parts == 2 ? (double)m[n_hidden] : 0) + b1[i];
-                z += x / (1 + exp(-x)) * w2[(size_t)h * n_hidden + i];
-            }
-            want[((size_t)r * n_kv_heads + h) * n_stats + at] = z >= 0 ? -log1p(exp(-z)) : z - log1p(exp(z));
+            for (int i = 0; i < n_hidden; i++) z += last[i] * w2[(size_t)h * n_hidden + i];
+            want[((size_t)r * n_kv_heads + h) * n_stats + g.at] = z >= 0 ? -log1p(exp(-z)) : z - log1p(exp(z));
         }
-    float *stats = (float *)check_device(before, n_out * sizeof(float));
-    CHECK_CUDA(kv_cuda_gate_rows(stats, n_stats, at, (float *)d_mid, stride, n_parts, (float *)d_b1, (float *)d_w2,
-                                 (float *)d_bias, n, n_hidden, n_kv_heads, 0));
-    float *got = (float *)check_host(stats, n_out * sizeof(float));
-    /* the dot product carries the rounding of its terms; logsigmoid has slope of at most 1 */
-    int bad = check_close("gate", got, want, n_out, 2e-7 * sqrt(n_hidden) * 4, 2e-6);
-    free(mid), free(b1), free(w2), free(bias), free(want), free(before), free(got);
-    cudaFree(d_mid), cudaFree(d_b1), cudaFree(d_w2), cudaFree(d_bias), cudaFree(stats);
+    }
+    g.stats = (float *)check_device(before, n_out * sizeof(float));
+    CHECK_CUDA(kv_cuda_gate_rows(&g, 0));
+    float *got = (float *)check_host(g.stats, n_out * sizeof(float));
+    /* the dot product carries the rounding of its terms, which rg3 and rg10 have twice; logsigmoid has slope <= 1 */
+    int bad = check_close("gate", got, want, n_out, 2e-7 * sqrt(n_hidden) * (type == KV_GATE_RG ? 4 : 40), 2e-6);
+    free(mid), free(b1), free(w2), free(bias), free(map), free(map_b), free(want), free(act), free(last), free(before);
+    free(got);
+    cudaFree((void *)g.mid), cudaFree((void *)g.w2), cudaFree((void *)g.bias), cudaFree(g.stats);
+    cudaFree(d_b1), cudaFree(d_map), cudaFree(d_map_b);
     return bad;
 }
 
 static int gate_matches_the_reference(void) {
-    return gate_case(1, 1, 1, 1) + gate_case(33, 31, 3, 1) + gate_case(5, 512, 8, 2) + gate_case(3, 129, 33, 2) +
-           gate_case(2, 12288, 2, 1);
+    int bad = gate_case(KV_GATE_RG, 2, 12288, 2, 1);
+    for (kv_gate_type type : {KV_GATE_RG, KV_GATE_RG3, KV_GATE_RG10})
+        bad += gate_case(type, 1, 1, 1, 1) + gate_case(type, 33, 31, 3, 1) + gate_case(type, 5, 512, 8, 2) +
+               gate_case(type, 3, 129, 33, 2);
+    return bad;
+}
+
+static int keys_and_values_stand_head_by_head(void) {
+    int bad = 0, n = 5, n_kv_heads = 3, d = 96;
+    size_t all = (size_t)n * n_kv_heads * d;
+    for (kv_cuda_type type : types) {
+        float *k, *v;
+        void *d_k = random_values(type, all, 1, 1, &k), *d_v = random_values(type, all, 2, 1, &v);
+        void *out = check_device(NULL, 2 * all * size_of(type));
+        double *want = doubles(2 * all);
+        for (size_t i = 0; i < all; i++) {
+            want[i / d * 2 * d + i % d] = k[i];
+            want[i / d * 2 * d + d + i % d] = v[i];
+        }
+        CHECK_CUDA(kv_cuda_pack_kv(out, d_k, d_v, type, n, n_kv_heads, d, 0));
+        bad += compare("keys and values", type, out, want, 2 * all, 0);
+        free(k), free(v);
+        cudaFree(d_k), cudaFree(d_v), cudaFree(out);
+    }
+    return bad;
 }
 
 typedef struct append_case {
@@ -442,6 +488,7 @@ static const check checks[] = {
     {"norm_matches_the_reference", norm_matches_the_reference},
     {"swiglu_matches_the_reference", swiglu_matches_the_reference},
     {"gate_matches_the_reference", gate_matches_the_reference},
+    {"keys_and_values_stand_head_by_head", keys_and_values_stand_head_by_head},
     {"append_handles_every_head_size", append_handles_every_head_size},
     {"append_fills_whole_pages", append_fills_whole_pages},
     {"append_handles_every_option", append_handles_every_option},

@@ -53,9 +53,9 @@ static int open_policy(opened *o, const char *text, const scene *sc) {
     kv_error err = {};
     kv_shape shape = {LAYERS, KV * sc->group, KV, sc->head_dim, 32};
     memset(o, 0, sizeof *o);
-    o->gates.n_layers = LAYERS, o->gates.dim = 32, o->gates.n_hidden = 8, o->gates.n_kv_heads = KV;
+    o->gates.n_layers = LAYERS, o->gates.n_in = 32, o->gates.n_hidden = 8, o->gates.n_kv_heads = KV;
     o->gates.layers = o->layers;
-    memcpy(o->gates.type, "rg", 3);
+    o->gates.type = KV_GATE_RG;
     int rc = kv_policy_parse(text, &o->spec, &err);
     if (rc == KV_OK) {
         kv_policy_args args = {o->spec.values, 64, 16, 12345, &o->gates};

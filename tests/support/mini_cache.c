@@ -212,6 +212,7 @@ kv_ref_trace kv_mini_trace(const kv_mini *m, int head) {
         .hidden = m->hidden,
         .q = m->q,
         .k = m->k,
+        .v = m->k, /* as observe was given it */
         .gates = m->gates,
         .seed = m->seed,
         .events = m->heads[head].events,

@@ -108,24 +108,54 @@ static double bf16(double x) {
     return ldexp(nearbyint(ldexp(m, 8)), e - 8);
 }
 
-/* TRIM-KV's gate of type rg.  The matrix products of the parity option are rounded from double. */
+static double bf16_if(int round, double x) {
+    return round ? bf16(x) : x;
+}
+
+static double silu(double x) {
+    return x / (1 + exp(-x));
+}
+
+/* Element i of the gate's input: the hidden state, or K and V side by side in every head. */
+static double gate_input(const kv_ref_trace *t, int pos, int i) {
+    int d = t->shape.head_dim, head = i / (2 * d), at = i % (2 * d);
+    size_t row = ((size_t)pos * (size_t)t->shape.n_kv_heads + (size_t)head) * (size_t)d;
+    if (t->gates->type == KV_GATE_RG || t->gates->type == KV_GATE_RG10)
+        return t->hidden[(size_t)pos * (size_t)t->shape.dim + (size_t)i];
+    return at < d ? t->k[row + (size_t)at] : t->v[row + (size_t)(at - d)];
+}
+
+/* Hidden unit i behind the first map (rg3: behind the product of two). */
+static double gate_unit(const kv_ref_trace *t, int pos, int i, int round) {
+    const kv_gate_layer *w = &t->gates->layers[t->layer];
+    double h = w->b1 ? w->b1[i] : 0, u = 0;
+    for (int j = 0; j < t->gates->n_in; j++) {
+        double x = gate_input(t, pos, j);
+        h += w->w1[(size_t)i * (size_t)t->gates->n_in + (size_t)j] * x;
+        if (w->up) u += w->up[(size_t)i * (size_t)t->gates->n_in + (size_t)j] * x;
+    }
+    h = bf16_if(round, silu(bf16_if(round, h)));
+    return w->up ? bf16_if(round, h * bf16_if(round, u)) : h;
+}
+
+/* Hidden unit i in front of the last map: rg10 has one map more. */
+static double gate_last_unit(const kv_ref_trace *t, int pos, int i, int round) {
+    const kv_gate_layer *w = &t->gates->layers[t->layer];
+    if (!w->mid) return gate_unit(t, pos, i, round);
+    double h = w->mid_b[i];
+    for (int j = 0; j < t->gates->n_hidden; j++)
+        h += w->mid[(size_t)i * (size_t)t->gates->n_hidden + (size_t)j] * gate_unit(t, pos, j, round);
+    return bf16_if(round, silu(bf16_if(round, h)));
+}
+
+/* TRIM-KV's gate.  The matrix products of the parity option are rounded from double. */
 static double gate_log_beta(const kv_ref_trace *t, int pos, int round) {
     const kv_gate_layer *w = &t->gates->layers[t->layer];
-    const float *x = t->hidden + (size_t)pos * (size_t)t->shape.dim;
     double z = 0;
-    for (int i = 0; i < t->gates->n_hidden; i++) {
-        double h = w->b1[i];
-        for (int j = 0; j < t->shape.dim; j++) h += (double)w->w1[(size_t)i * (size_t)t->shape.dim + (size_t)j] * x[j];
-        if (round) h = bf16(h);
-        h = h / (1 + exp(-h));
-        if (round) h = bf16(h);
-        z += h * w->w2[(size_t)t->kv_head * (size_t)t->gates->n_hidden + (size_t)i];
-    }
-    if (round) z = bf16(z);
-    z += w->bias[t->kv_head];
-    if (round) z = bf16(z);
-    double lb = z >= 0 ? -log1p(exp(-z)) : z - log1p(exp(z));
-    return round ? bf16(lb) : lb;
+    for (int i = 0; i < t->gates->n_hidden; i++)
+        z += gate_last_unit(t, pos, i, round) * w->w2[(size_t)t->kv_head * (size_t)t->gates->n_hidden + (size_t)i];
+    z = bf16_if(round, bf16_if(round, z) + w->bias[t->kv_head]);
+    return bf16_if(round, z >= 0 ? -log1p(exp(-z)) : z - log1p(exp(z)));
 }
 
 /* TRIM-KV; the lookahead score as the sum it stands for, ln of beta^(T+2-p) + ... + beta^(T+2-p+n-1). */

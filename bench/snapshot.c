@@ -1,0 +1,123 @@
+/* snapshot.c - see snapshot.h. */
+#include "bench/snapshot.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "bench/hub.h"
+#include "engine/gates.h"
+#include "policies/registry.h"
+
+static int belongs(const kv_opts *o, kv_opt_id id) {
+    return (kv_opt_table()[id].commands >> o->cmd & 1u) != 0;
+}
+
+static int set_text(kv_opts *o, kv_opt_id id, size_t i, const char *text, kv_error *err) {
+    char *copy = strdup(text);
+    if (!copy) return kv_fail(err, KV_ENOMEM, "out of memory");
+    free(o->v[id].texts[i]);
+    o->v[id].texts[i] = copy;
+    return KV_OK;
+}
+
+/* A number in place of the default. */
+static void set_int(kv_opts *o, kv_opt_id id, int value) {
+    if (belongs(o, id) && !kv_opts_given(o, id) && o->v[id].n) o->v[id].ints[0] = value;
+}
+
+/* A budget of 0 is none; a buffer of 0 reduces as soon as there is something to drop, which is B = 1 here. */
+static int set_sizes(kv_opts *o, const kv_gates_config *c, const char *gates, kv_error *err) {
+    int fixed = !c->strategy[0] || strcmp(c->strategy, "alpha") == 0 || strcmp(c->strategy, "knorm_alpha") == 0 ||
+                strcmp(c->strategy, "fixed_budget") == 0;
+    if (!fixed && belongs(o, KV_OPT_BUDGET) && !kv_opts_given(o, KV_OPT_BUDGET))
+        return kv_fail(
+            err, KV_EUNSUPPORTED,
+            "--gates %.300s: its config.json asks for strategy '%s', which is not implemented; give --budget "
+            "for a fixed one",
+            gates, c->strategy);
+    if (!c->budget) return KV_OK;
+    set_int(o, KV_OPT_BUDGET, c->budget);
+    set_int(o, KV_OPT_BUFFER, c->buffer ? c->buffer : 1);
+    return KV_OK;
+}
+
+/* Adds name=value to a policy that has such a parameter and does not set it. */
+static int set_parameter(kv_opts *o, kv_opt_id id, size_t i, const char *name, int value, kv_error *err) {
+    const char *text = o->v[id].texts[i];
+    char key[32], longer[256];
+    kv_policy_spec spec;
+    if (kv_policy_parse(text, &spec, NULL) || !(spec.policy->needs & KV_NEED_GATES)) return KV_OK;
+    snprintf(key, sizeof key, ":%s=", name);
+    if (strstr(text, key)) return KV_OK;
+    for (const kv_option *p = spec.policy->options; p && p->name; p++)
+        if (strcmp(p->name, name) == 0) {
+            snprintf(longer, sizeof longer, "%.200s%s%d", text, key, value);
+            return set_text(o, id, i, longer, err);
+        }
+    return KV_OK;
+}
+
+static int set_parameters(kv_opts *o, const kv_gates_config *c, kv_error *err) {
+    static const kv_opt_id ids[] = {KV_OPT_POLICY, KV_OPT_POLICY_ONE};
+    int rc = KV_OK, knorm = strcmp(c->strategy, "knorm_alpha") == 0;
+    for (size_t k = 0; k < sizeof ids / sizeof *ids; k++)
+        for (size_t i = 0; belongs(o, ids[k]) && i < kv_opts_n(o, ids[k]); i++) {
+            if (rc == KV_OK && c->window) rc = set_parameter(o, ids[k], i, "window", c->window, err);
+            if (rc == KV_OK && c->lookahead) rc = set_parameter(o, ids[k], i, "lookahead", c->lookahead, err);
+            if (rc == KV_OK && knorm) rc = set_parameter(o, ids[k], i, "knorm", 1, err);
+        }
+    return rc;
+}
+
+static int read_config(const char *gates, kv_gates_config *c, kv_error *err) {
+    char weights[KV_GATES_PATH], config[KV_GATES_PATH];
+    int rc = kv_gates_find(gates, weights, config, err);
+    return rc ? rc : kv_gates_read_config(config, c, err);
+}
+
+/* A path, or ORG/NAME of the hub's cache, as a path. */
+static int locate(const char *text, char out[KV_PATH_MAX], kv_error *err) {
+    char cache[KV_PATH_MAX];
+    if (strlen(text) >= KV_PATH_MAX) return kv_fail(err, KV_ELIMIT, "%.200s...: the path is too long", text);
+    strcpy(out, text);
+    if (kv_path_exists(text)) return KV_OK;
+    if (!kv_hub_is_id(text)) return kv_fail(err, KV_ENOTFOUND, "%.400s does not exist", text);
+    int rc = kv_hub_cache(cache, err);
+    return rc ? rc : kv_hub_find(cache, text, out, err);
+}
+
+/* The base model where no model was given; as its name, which --model looks up again. */
+static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, const char *gates, kv_error *err) {
+    char dir[KV_PATH_MAX];
+    kv_gates_config own;
+    kv_error why = {0};
+    if (!belongs(o, KV_OPT_MODEL) || kv_opts_given(o, KV_OPT_MODEL) || !c->base_model[0]) return KV_OK;
+    if (read_config(p->gates, &own, NULL) == KV_OK && strcmp(own.base_model, c->base_model) == 0) return KV_OK;
+    if (locate(c->base_model, dir, &why))
+        return kv_fail(err, KV_ENOTFOUND,
+                       "--gates %.120s are made for another model than the default one, and without --model it is "
+                       "looked for: %.240s",
+                       gates, why.text);
+    kv_opt_value *v = &o->v[KV_OPT_MODEL];
+    v->texts = calloc(1, sizeof *v->texts);
+    if (!v->texts) return kv_fail(err, KV_ENOMEM, "out of memory");
+    v->n = 1;
+    return set_text(o, KV_OPT_MODEL, 0, c->base_model, err);
+}
+
+int kv_snapshot_apply(kv_opts *o, const kv_paths *p, kv_error *err) {
+    const char *gates = belongs(o, KV_OPT_GATES) ? kv_opts_text(o, KV_OPT_GATES) : NULL;
+    char dir[KV_PATH_MAX];
+    kv_gates_config c;
+    kv_error why = {0};
+    if (!gates || strcmp(gates, "none") == 0) return KV_OK;
+    int rc = locate(gates, dir, &why);
+    if (rc) return kv_fail(err, rc, "--gates: %.480s", why.text);
+    rc = set_text(o, KV_OPT_GATES, 0, dir, err);
+    gates = dir;
+    if (rc == KV_OK) rc = read_config(gates, &c, err);
+    if (rc == KV_OK) rc = set_sizes(o, &c, gates, err);
+    if (rc == KV_OK) rc = set_parameters(o, &c, err);
+    if (rc == KV_OK) rc = set_model(o, p, &c, gates, err);
+    return rc;
+}
