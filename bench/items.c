@@ -17,6 +17,16 @@ struct kv_items {
     int n;
 };
 
+static int count_tokens(void *user, const char *prompt, const char *answer, size_t *n, kv_error *err) {
+    const kv_items *it = user;
+    kv_ids ids = {0};
+    int rc =
+        kv_chat_render_answer(it->id->chat, it->id->tokenizer, NULL, prompt, strlen(prompt), answer, &ids, NULL, err);
+    *n = ids.n;
+    kv_ids_free(&ids);
+    return rc;
+}
+
 int kv_items_open(const char *spec, const kv_task_options *o, const kv_identity *id, kv_items **out, kv_error *err) {
     kv_items *it = calloc(1, sizeof *it);
     if (!it) return kv_fail(err, KV_ENOMEM, "task %s: out of memory", spec);
@@ -24,6 +34,8 @@ int kv_items_open(const char *spec, const kv_task_options *o, const kv_identity 
     it->id = id;
     it->tools = kv_text_tools_of(id);
     with_tools.tools = &it->tools;
+    with_tools.count_tokens = count_tokens;
+    with_tools.count_user = it;
     int rc = kv_task_open(spec, &with_tools, &it->task, err);
     if (rc == KV_OK) {
         it->n = kv_task_get_info(it->task)->n_items;
@@ -57,15 +69,11 @@ const kv_task_info *kv_items_info(const kv_items *it) {
     return kv_task_get_info(it->task);
 }
 
-int kv_items_get(kv_items *it, int i, const kv_prompt **out, kv_error *err) {
-    kv_prompt *p = &it->prompts[i];
-    if (!p->has_item) {
-        int rc = kv_task_item(it->task, i, &p->item, err);
-        if (rc) return rc;
-        p->has_item = 1;
-    }
-    *out = p;
-    return KV_OK;
+static int make_item(kv_items *it, kv_prompt *p, int i, kv_error *err) {
+    if (p->has_item) return KV_OK;
+    int rc = kv_task_item(it->task, i, &p->item, err);
+    p->has_item = rc == KV_OK;
+    return rc;
 }
 
 static void describe_ids(kv_prompt *p) {
@@ -77,13 +85,17 @@ static void describe_ids(kv_prompt *p) {
 }
 
 int kv_items_render(kv_items *it, int i, const kv_prompt **out, kv_error *err) {
-    int rc = kv_items_get(it, i, out, err);
     kv_prompt *p = &it->prompts[i];
+    int rc = make_item(it, p, i, err);
+    *out = p;
     if (rc || p->rendered) return rc;
     kv_ids ids = {0};
     size_t n_context = 0;
     const kv_chat *chat = kv_items_info(it)->no_chat ? NULL : it->id->chat;
-    rc = kv_prompt_ids(chat, it->id->tokenizer, NULL, p->item.prompt, p->item.question_at, &ids, &n_context, err);
+    rc = p->item.answer[0]
+             ? kv_chat_render_answer(chat, it->id->tokenizer, NULL, p->item.prompt, p->item.question_at, p->item.answer,
+                                     &ids, &n_context, err)
+             : kv_prompt_ids(chat, it->id->tokenizer, NULL, p->item.prompt, p->item.question_at, &ids, &n_context, err);
     if (rc) {
         kv_ids_free(&ids);
         return rc;

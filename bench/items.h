@@ -24,9 +24,7 @@ void kv_items_close(kv_items *it);
 const kv_task *kv_items_task(const kv_items *it);
 const kv_task_info *kv_items_info(const kv_items *it);
 
-/* Item i with its id, prompt text and gold; ids may not be rendered yet.  Owned by the items. */
-int kv_items_get(kv_items *it, int i, const kv_prompt **out, kv_error *err);
-/* The same with ids. */
+/* Item i with its text and ids, made when first asked for.  Owned by the items. */
 int kv_items_render(kv_items *it, int i, const kv_prompt **out, kv_error *err);
 
 #endif

@@ -33,6 +33,7 @@ typedef enum kv_opt_id {
     KV_OPT_VARIANT,
     KV_OPT_HAYSTACK,
     KV_OPT_DATA,
+    KV_OPT_QA_DATA,
     KV_OPT_POLICY,
     KV_OPT_POLICY_ONE,
     KV_OPT_BUDGET,

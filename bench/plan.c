@@ -244,7 +244,8 @@ int kv_plan_build(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_error 
     p->n_samples = (int)kv_opts_int(o, KV_OPT_SAMPLES);
     p->task_options = (kv_task_options){.root = paths->datasets,
                                         .haystack = kv_opts_text(o, KV_OPT_HAYSTACK),
-                                        .data_dir = kv_opts_text(o, KV_OPT_DATA)};
+                                        .data_dir = kv_opts_text(o, KV_OPT_DATA),
+                                        .qa_data = kv_opts_text(o, KV_OPT_QA_DATA)};
     if ((rc = kv_axes_read(o, &p->axes, err)) || (rc = load_models(o, paths, p, err)) || (rc = open_tasks(o, p, err)) ||
         (rc = choose_sampling(o, p, err)) ||
         (rc = kv_plan_cross(&p->axes, p->n_models, p->n_tasks / p->n_models, &p->cells, &p->n_cells, err)))

@@ -16,10 +16,11 @@ static int look_up(kv_sweep *s, kv_cell_run *c, kv_error *err) {
     c->todo = calloc(c->n_total + 1, 1);
     if (!c->todo) return kv_fail(err, KV_ENOMEM, "out of memory for %zu samples", c->n_total);
     for (int i = 0; i < t->n_items; i++) {
-        const kv_prompt *p;
-        int rc = kv_items_get(t->items, i, &p, err);
+        char id[64];
+        int rc = KV_OK;
+        kv_task_item_id(kv_items_task(t->items), i, id);
         for (int k = 0, found; k < per_item && rc == KV_OK; k++) {
-            rc = kv_store_has_sample(s->store, c->plan->key, build, p->item.id, k, &found, err);
+            rc = kv_store_has_sample(s->store, c->plan->key, build, id, k, &found, err);
             if (rc || found) continue;
             c->todo[(size_t)i * (size_t)per_item + (size_t)k] = 1;
             c->n_todo++;

@@ -31,7 +31,10 @@ static const kv_grader *const graders[] = {&kv_grader_countdown,
                                            &kv_grader_longbench_retrieval_zh,
                                            &kv_grader_longbench_count,
                                            &kv_grader_longbench_code,
-                                           &kv_grader_longbench_v2};
+                                           &kv_grader_longbench_v2,
+                                           &kv_grader_ruler_all,
+                                           &kv_grader_ruler_part,
+                                           &kv_grader_all_phrases};
 
 const kv_grader *kv_grader_find(const char *name) {
     for (size_t i = 0; i < sizeof graders / sizeof *graders; i++)

@@ -26,6 +26,7 @@ extern const kv_grader kv_grader_longbench_f1, kv_grader_longbench_f1_line, kv_g
     kv_grader_longbench_rouge_zh, kv_grader_longbench_rouge_zh_char, kv_grader_longbench_class_line,
     kv_grader_longbench_retrieval, kv_grader_longbench_retrieval_zh, kv_grader_longbench_count,
     kv_grader_longbench_code, kv_grader_longbench_v2;
+extern const kv_grader kv_grader_ruler_all, kv_grader_ruler_part, kv_grader_all_phrases;
 
 /* NULL when there is none of that name. */
 const kv_grader *kv_grader_find(const char *name);

@@ -8,6 +8,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -75,6 +76,14 @@ int kv_haystack_open(const char *folder, kv_haystack *out, kv_error *err) {
     if (!rc) rc = kv_text_take(&words, "the haystack", &out->text, err);
     kv_text_free(&words);
     return rc ? rc : index_words(out, err);
+}
+
+int kv_haystack_open_or_own(const char *folder, const char *root, kv_haystack *out, kv_error *err) {
+    char own[1024];
+    memset(out, 0, sizeof *out);
+    if (!folder && snprintf(own, sizeof own, "%s/data/haystack", root) >= (int)sizeof own)
+        return kv_fail(err, KV_EARG, "haystack path too long: %.200s...", own);
+    return kv_haystack_open(folder ? folder : own, out, err);
 }
 
 void kv_haystack_close(kv_haystack *h) {

@@ -12,7 +12,6 @@
 
 #include "engine/file.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,7 +64,6 @@ static int identity(const needle_source *p, int n, char sha256[65], kv_error *er
 }
 
 static int open_needles(const kv_source_args *a, kv_source_state *out, kv_error *err) {
-    char folder[1024];
     needle_source *p = calloc(1, sizeof *p);
     if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the needle task");
     out->impl = p;
@@ -75,14 +73,12 @@ static int open_needles(const kv_source_args *a, kv_source_state *out, kv_error 
     p->needles = (int)kv_source_param(a, "needles");
     p->seed = a->seed;
     if (p->needles > KEYS) return kv_fail(err, KV_EARG, "needle: needles=%d, but there are %d keys", p->needles, KEYS);
-    int n = a->haystack ? snprintf(folder, sizeof folder, "%s", a->haystack)
-                        : snprintf(folder, sizeof folder, "%s/data/haystack", a->root);
-    if (n >= (int)sizeof folder) return kv_fail(err, KV_EARG, "haystack path too long: %.200s...", folder);
-    int rc = kv_haystack_open(folder, &p->hay, err);
+    int rc = kv_haystack_open_or_own(a->haystack, a->root, &p->hay, err);
     if (rc) return rc;
     if (p->words > p->hay.n_words)
-        return kv_fail(err, KV_EARG, "needle: words=%zu, but haystack %s has %zu words; ask for fewer or add text",
-                       p->words, folder, p->hay.n_words);
+        return kv_fail(err, KV_EARG, "needle: words=%zu, but %s%s has %zu words; ask for fewer or add text", p->words,
+                       a->haystack ? "haystack " : "the haystack of the project", a->haystack ? a->haystack : "",
+                       p->hay.n_words);
     return identity(p, out->n_items, out->sha256, err);
 }
 

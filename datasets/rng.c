@@ -24,3 +24,23 @@ uint64_t kv_rng_below(kv_rng *r, uint64_t n) {
     while (x > UINT64_MAX - excess);
     return x % n;
 }
+
+void kv_rng_distinct(kv_rng *r, size_t n, size_t *out, size_t k) {
+    for (size_t i = 0; i < k; i++) {
+        size_t j;
+        do {
+            out[i] = (size_t)kv_rng_below(r, n);
+            for (j = 0; j < i && out[j] != out[i]; j++) {
+            }
+        } while (j < i);
+    }
+}
+
+void kv_rng_shuffle(kv_rng *r, size_t *order, size_t n, size_t k) {
+    for (size_t i = 0; i < n; i++) order[i] = i;
+    for (size_t i = 0; i < k && i + 1 < n; i++) {
+        size_t j = i + (size_t)kv_rng_below(r, n - i), was = order[i];
+        order[i] = order[j];
+        order[j] = was;
+    }
+}

@@ -5,6 +5,7 @@
 #ifndef KV_RNG_H
 #define KV_RNG_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 typedef struct kv_rng {
@@ -16,5 +17,11 @@ kv_rng kv_rng_open(uint64_t seed, uint64_t stream);
 uint64_t kv_rng_next(kv_rng *r);
 /* Uniform in 0..n-1 without bias (values above the last multiple of n are redrawn); n >= 1. */
 uint64_t kv_rng_below(kv_rng *r, uint64_t n);
+/* k different numbers of 0..n-1, k <= n, in the order drawn; a number that was drawn already is drawn again, so k
+ * should be small. */
+void kv_rng_distinct(kv_rng *r, size_t n, size_t *out, size_t k);
+/* order (n) becomes 0..n-1 in random order, of which the first k places are settled (Fisher and Yates, from the
+ * front). */
+void kv_rng_shuffle(kv_rng *r, size_t *order, size_t n, size_t k);
 
 #endif

@@ -25,12 +25,16 @@ struct kv_task {
     int64_t params[KV_TASK_PARAMS];
     uint64_t seed;
     const kv_text_tools *tools;
+    int (*count_tokens)(void *user, const char *prompt, const char *answer, size_t *n, kv_error *err);
+    void *count_user;
     kv_task_info info;
 };
 
-static const kv_source *const sources[] = {&kv_source_rows,        &kv_source_countdown, &kv_source_countdown_gen,
-                                           &kv_source_path,        &kv_source_needle,    &kv_source_rows_5shot,
-                                           &kv_source_longbench,   &kv_source_longbench_v2};
+static const kv_source *const sources[] = {&kv_source_rows,      &kv_source_countdown,    &kv_source_countdown_gen,
+                                           &kv_source_path,      &kv_source_needle,       &kv_source_rows_5shot,
+                                           &kv_source_longbench, &kv_source_longbench_v2, &kv_source_niah,
+                                           &kv_source_vt,        &kv_source_cwe,          &kv_source_fwe,
+                                           &kv_source_qa,        &kv_source_needle_grid};
 
 const kv_source *kv_source_find(const char *name) {
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
@@ -48,21 +52,41 @@ int64_t kv_source_param(const kv_source_args *a, const char *name) {
     return a->params[param_index(a->file, name)];
 }
 
+int kv_source_identity(const kv_source_args *a, const char *what, const char *texts, char sha256[65], kv_error *err) {
+    kv_text t = {0};
+    kv_text_puts(&t, what);
+    kv_text_puts(&t, "\n");
+    kv_text_puts(&t, texts);
+    kv_text_puts(&t, "\n");
+    kv_text_puts(&t, a->file->form ? a->file->form : "");
+    for (int i = 0; i < a->file->n_params; i++)
+        kv_text_printf(&t, " %s=%lld", a->file->params[i].name, (long long)a->params[i]);
+    kv_text_printf(&t, " max_new=%lld seed=%llu", (long long)a->max_new, (unsigned long long)a->seed);
+    if (!t.failed) kv_sha256_bytes(t.s, t.n, sha256);
+    int rc = t.failed ? kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source) : KV_OK;
+    kv_text_free(&t);
+    return rc;
+}
+
 /* The source exists, and the file declares exactly what it needs. */
 static int bind_source(kv_task *t, kv_error *err) {
     const kv_task_file *f = &t->file;
     const kv_source *s = t->source = kv_source_find(f->source);
+    char known[256] = "";
+    for (size_t i = 0; i < sizeof sources / sizeof *sources && !s; i++)
+        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", sources[i]->name);
     if (!s)
-        return kv_fail(err, KV_EFORMAT,
-                       "%s:%d: no source '%s'; known are rows, rows_5shot, countdown, countdown_gen, "
-                       "path, needle, longbench, longbench_v2",
-                       f->path, f->source_line, f->source);
+        return kv_fail(err, KV_EFORMAT, "%s:%d: no source '%s'; known are %s", f->path, f->source_line, f->source,
+                       known);
     if (s->reads_data != (f->data != NULL))
         return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s", f->path, f->source_line, s->name,
                        s->reads_data ? "needs 'data' and 'items'" : "takes no 'data' and 'items'");
     if (s->reads_shots != (f->shots != NULL))
         return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s", f->path, f->source_line, s->name,
                        s->reads_shots ? "needs 'shots'" : "takes no 'shots'");
+    if (!s->forms != !f->form)
+        return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s%s", f->path, f->source_line, s->name,
+                       s->forms ? "needs form = " : "takes no 'form'", s->forms ? s->forms : "");
     int n = 0;
     for (; s->params[n]; n++)
         if (param_index(f, s->params[n]) < 0)
@@ -119,6 +143,8 @@ static int check_templates(const kv_task *t, kv_error *err) {
     for (int i = 0; i < f->n_variants && !rc; i++) {
         snprintf(where, sizeof where, "%s:%d", f->path, f->variants[i].prompt_line);
         rc = kv_template_check(f->variants[i].prompt, t->items.slots, 1, where, err);
+        snprintf(where, sizeof where, "%s:%d", f->path, f->variants[i].answer_line);
+        if (!rc && f->variants[i].answer) rc = kv_template_check(f->variants[i].answer, t->items.slots, 0, where, err);
     }
     return rc;
 }
@@ -192,31 +218,39 @@ static int name_task(kv_task *t, uint64_t run_seed, kv_error *err) {
                    : kv_fail(err, KV_EARG, "task name with parameters is longer than %zu: %.80s...", cap - 1, name);
 }
 
-/* Over all that turns an item into a prompt. */
-static int hash_prompt(const kv_task *t, char hex[65], kv_error *err) {
+static int settle_max_new(kv_task *t, kv_error *err) {
+    const kv_task_variant *v = t->variant;
+    int64_t max_new = v->max_new;
+    if (v->max_new_param[0]) max_new += v->max_new_factor * t->params[param_index(&t->file, v->max_new_param)];
+    if (max_new > 100000000)
+        return kv_fail(err, KV_EARG, "task %s: max_new would be %lld", t->info.name, (long long)max_new);
+    t->info.max_new = (int)max_new;
+    return KV_OK;
+}
+
+/* prompt_sha256: over all that turns an item into a prompt. */
+static int hash_templates(kv_task *t, kv_error *err) {
+    const kv_task_variant *v = t->variant;
     kv_text all = {0};
-    char *text;
-    kv_text_puts(&all, t->variant->prompt);
-    if (t->variant->no_chat) kv_text_puts(&all, "\nchat = none");
+    kv_text_puts(&all, v->prompt);
+    if (v->answer) {
+        kv_text_append(&all, "", 1);
+        kv_text_puts(&all, v->answer);
+    }
+    if (v->no_chat) kv_text_puts(&all, "\nchat = none");
     if (t->file.shot) {
         kv_text_puts(&all, "\nshot = ");
         kv_text_puts(&all, t->file.shot);
     }
-    int rc = kv_text_take(&all, "a prompt", &text, err);
-    if (rc) return rc;
-    kv_sha256_bytes(text, strlen(text), hex);
-    free(text);
-    return KV_OK;
+    int rc = all.failed ? kv_fail(err, KV_ENOMEM, "no memory for the templates of %s", t->info.name) : KV_OK;
+    if (rc == KV_OK) kv_sha256_bytes(all.s, all.n, t->info.prompt_sha256);
+    kv_text_free(&all);
+    return rc;
 }
 
 static int fill_info(kv_task *t, uint64_t run_seed, kv_error *err) {
     kv_task_info *o = &t->info;
     const kv_task_variant *v = t->variant;
-    int64_t max_new = v->max_new;
-    if (v->max_new_param[0]) max_new += v->max_new_factor * t->params[param_index(&t->file, v->max_new_param)];
-    if (max_new > 100000000)
-        return kv_fail(err, KV_EARG, "task %s: max_new would be %lld", o->name, (long long)max_new);
-    o->max_new = (int)max_new;
     o->version = t->file.version;
     o->grader_version = t->grader->version;
     o->n_items = t->items.n_items;
@@ -224,12 +258,11 @@ static int fill_info(kv_task *t, uint64_t run_seed, kv_error *err) {
     o->cuts = v->cut_param[0] != 0;
     memcpy(o->data_sha256, t->items.sha256, sizeof o->data_sha256);
     o->no_chat = v->no_chat;
-    int rc = hash_prompt(t, o->prompt_sha256, err);
-    if (rc) return rc;
     snprintf(o->variant, sizeof o->variant, "%s", v->name);
     snprintf(o->grader, sizeof o->grader, "%s", t->grader->name);
     for (int i = 0; i < v->n_stop; i++) o->stop[i] = v->stop[i];
-    return name_task(t, run_seed, err);
+    int rc = hash_templates(t, err);
+    return rc ? rc : name_task(t, run_seed, err);
 }
 
 /* Says which tasks there are. */
@@ -269,6 +302,36 @@ static int look_for_data(const kv_task *t, const char *data, const char *root, k
                    t->file.fetch);
 }
 
+/* Prompt and answer's start of these values; *split is the question's place in the prompt. */
+static int render(const kv_task *t, const kv_text *values, char **prompt, size_t *split, char **answer, kv_error *err) {
+    kv_text p = {0}, a = {0};
+    kv_template_render(t->variant->prompt, t->items.slots, values, &p, split);
+    if (t->variant->answer) kv_template_render(t->variant->answer, t->items.slots, values, &a, NULL);
+    int rc = kv_text_take(&p, "a prompt", prompt, err);
+    int rc2 = kv_text_take(&a, "the start of an answer", answer, err);
+    return rc ? rc : rc2;
+}
+
+static int measure_item(const void *task, const kv_text *values, int64_t *tokens, kv_error *err) {
+    const kv_task *t = task;
+    char *prompt = NULL, *answer = NULL;
+    size_t split, n = 0;
+    if (!t->count_tokens)
+        return kv_fail(err, KV_EARG, "its items are measured in tokens, but there is no tokenizer to count them");
+    int rc = render(t, values, &prompt, &split, &answer, err);
+    if (!rc) rc = t->count_tokens(t->count_user, prompt, answer, &n, err);
+    *tokens = (int64_t)n + t->info.max_new;
+    free(prompt);
+    free(answer);
+    return rc;
+}
+
+/* An error of prepare or make, with the task's name in front. */
+static int named(const kv_task *t, int rc, kv_error *err) {
+    kv_error why = *err;
+    return rc ? kv_fail(err, rc, "task %s: %.400s", t->info.name, why.text) : KV_OK;
+}
+
 static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error *err) {
     char *rest = strchr(spec, ':');
     if (rest) *rest++ = 0;
@@ -277,7 +340,10 @@ static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error 
     t->seed = o->seed;
     for (int i = 0; i < t->file.n_params; i++) t->params[i] = t->file.params[i].value;
     if (rest && (rc = set_params(t, rest, err))) return rc;
+    if ((rc = settle_max_new(t, err))) return rc;
     t->tools = o->tools;
+    t->count_tokens = o->count_tokens;
+    t->count_user = o->count_user;
     kv_source_args a = {.file = &t->file,
                         .root = o->root,
                         .haystack = o->haystack,
@@ -285,10 +351,15 @@ static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error 
                         .seed = t->seed,
                         .data_dir = o->data_dir,
                         .variant = t->variant,
-                        .no_items = o->no_items && t->source->own};
+                        .no_items = o->no_items && t->source->own,
+                        .qa_data = o->qa_data,
+                        .max_new = t->info.max_new,
+                        .measure = measure_item,
+                        .task = t};
     if ((rc = look_for_data(t, t->file.data, o->root, err)) || (rc = look_for_data(t, t->file.shots, o->root, err)))
         return rc;
     if ((rc = t->source->open(&a, &t->items, err)) || (rc = check_templates(t, err))) return rc;
+    if (t->source->prepare && (rc = t->source->prepare(&t->items, err))) return named(t, rc, err);
     return fill_info(t, o->seed, err);
 }
 
@@ -333,21 +404,32 @@ static int shorten(const kv_task *t, kv_item *it, kv_error *err) {
 }
 
 int kv_task_item(kv_task *t, int i, kv_item *out, kv_error *err) {
-    kv_text values[KV_SLOTS] = {{0}}, prompt = {0}, gold = {0};
+    kv_text values[KV_SLOTS] = {{0}}, gold = {0};
+    int rc = KV_OK;
     memset(out, 0, sizeof *out);
     if (i < 0 || i >= t->items.n_items)
         return kv_fail(err, KV_EARG, "task %s: no item %d; it has 0..%d", t->info.name, i, t->items.n_items - 1);
-    snprintf(out->id, sizeof out->id, "%d", i);
-    if (t->source->id) t->source->id(&t->items, i, out->id, sizeof out->id);
-    t->source->item(&t->items, i, values, &out->data);
-    kv_template_render(t->variant->prompt, t->items.slots, values, &prompt, &out->question_at);
-    kv_template_render(t->file.gold, t->items.slots, values, &gold, NULL);
+    kv_task_item_id(t, i, out->id);
+    if (t->source->make)
+        rc = named(t, t->source->make(&t->items, i, values, err), err);
+    else
+        t->source->item(&t->items, i, values, &out->data);
+    if (!rc) rc = render(t, values, &out->prompt, &out->question_at, &out->answer, err);
+    if (!rc) {
+        kv_template_render(t->file.gold, t->items.slots, values, &gold, NULL);
+        rc = kv_text_take(&gold, "a gold answer", &out->gold, err);
+    }
     for (int k = 0; k < KV_SLOTS; k++) kv_text_free(&values[k]);
-    int rc = kv_text_take(&prompt, "a prompt", &out->prompt, err);
-    int rc2 = kv_text_take(&gold, "a gold answer", &out->gold, err);
-    if (!rc && !rc2) rc = shorten(t, out, err);
-    if (rc || rc2) kv_item_free(out);
-    return rc ? rc : rc2;
+    if (!rc) rc = shorten(t, out, err);
+    if (rc) kv_item_free(out);
+    return rc;
+}
+
+void kv_task_item_id(const kv_task *t, int i, char out[64]) {
+    if (t->source->id)
+        t->source->id(&t->items, i, out, 64);
+    else
+        snprintf(out, 64, "%d", i);
 }
 
 const char *kv_task_item_name(const kv_task *t, int i) {
@@ -373,6 +455,7 @@ int kv_task_own_item(const kv_task *t, const cJSON *row, const char *where, kv_i
 
 void kv_item_free(kv_item *it) {
     free(it->prompt);
+    free(it->answer);
     free(it->gold);
     if (it->own) it->own_free(it->own);
     memset(it, 0, sizeof *it);

@@ -16,12 +16,18 @@ typedef struct kv_task_options {
     const char *data_dir; /* folder of the user's own data files; NULL = where the project's scripts put them */
     const struct kv_text_tools *tools; /* text_tools.h; NULL: prompts are never shortened */
     int no_items;                      /* for kv_task_own_item alone: n_items is 0, the data need not be there */
+    const char *qa_data;  /* folder of the SQuAD and HotpotQA files for qa_1 and qa_2, or NULL */
+    /* Tokens that one user turn and the given start of the answer take in the model's chat template; for tasks whose
+     * length is asked for in tokens.  Called by several threads.  NULL: such tasks do not open. */
+    int (*count_tokens)(void *user, const char *prompt, const char *answer, size_t *n, kv_error *err);
+    void *count_user;
 } kv_task_options;
 
 typedef struct kv_item {
     char id[64];        /* its number, with :group where the task has groups */
     char *prompt;       /* the user turn; owned by the item */
     size_t question_at; /* byte offset where the question starts; strlen(prompt) when the task has no split */
+    char *answer;       /* start of the assistant's turn, which the model continues; often ""; owned */
     char *gold;         /* what the grader compares with, as text; owned */
     void *data;         /* grader's private data, owned by the task */
     void *own;          /* data of kv_task_own_item, owned by the item ... */
@@ -36,7 +42,7 @@ typedef struct kv_task_info {
     int n_items;
     int max_new;
     char data_sha256[65];   /* of the data files or of the generator's parameters and seed */
-    char prompt_sha256[65]; /* of the variant's prompt template: an edited prompt is another cell */
+    char prompt_sha256[65]; /* of the variant's templates: an edited prompt is another cell */
     int no_chat;            /* the prompt is not wrapped in the model's chat template */
     int cuts;               /* prompts depend on the model: long ones lose their middle */
     const char *stop[8];    /* stop strings, NULL-terminated */
@@ -58,6 +64,8 @@ void kv_task_close(kv_task *t);
 const kv_task_info *kv_task_get_info(const kv_task *t);
 /* Item i of n_items; free with kv_item_free. */
 int kv_task_item(kv_task *t, int i, kv_item *out, kv_error *err);
+/* Its id alone, at once; i must be one of 0..n_items-1. */
+void kv_task_item_id(const kv_task *t, int i, char out[64]);
 void kv_item_free(kv_item *it);
 /* What an item is called in the published data; NULL when the data has no such names. */
 const char *kv_task_item_name(const kv_task *t, int i);

@@ -147,6 +147,10 @@ static int set_variant_key(reader *r, const char *key, const char *value, int ap
         v->prompt_line = r->line;
         return set_text(r, &v->prompt, key, value);
     }
+    if (!strcmp(key, "answer")) {
+        v->answer_line = r->line;
+        return set_text(r, &v->answer, key, value);
+    }
     if (!strcmp(key, "max_new")) return set_max_new(r, value);
     if (!strcmp(key, "chat")) {
         if (v->no_chat) return bad(r, "key 'chat' was already given");
@@ -163,7 +167,8 @@ static int set_variant_key(reader *r, const char *key, const char *value, int ap
         v->cut_line = r->line;
         return set_word(r, v->cut_param, sizeof v->cut_param, key, value);
     }
-    return bad(r, "unknown key '%.40s' in [%s]; known are prompt, max_new, grader, stop, chat, cut", key, v->name);
+    return bad(r, "unknown key '%.40s' in [%s]; known are prompt, answer, max_new, grader, stop, chat, cut", key,
+               v->name);
 }
 
 static int set_task_key(reader *r, const char *key, const char *value) {
@@ -172,6 +177,7 @@ static int set_task_key(reader *r, const char *key, const char *value) {
     if (!strcmp(key, "licence")) return set_text(r, &f->licence, key, value);
     if (!strcmp(key, "origin")) return set_text(r, &f->origin, key, value);
     if (!strcmp(key, "version")) return set_count(r, &f->version, key, value);
+    if (!strcmp(key, "form")) return set_text(r, &f->form, key, value);
     if (!strncmp(key, "param.", 6)) return add_param(r, key + 6, value);
     if (!strcmp(key, "data")) return f->data_line = r->line, set_text(r, &f->data, key, value);
     if (!strcmp(key, "items")) return f->items_line = r->line, set_count(r, &f->items, key, value);
@@ -187,8 +193,8 @@ static int set_task_key(reader *r, const char *key, const char *value) {
     }
     return bad(
         r,
-        "unknown key '%.40s'; known are title, version, licence, origin, source, data, items, fetch, shots, shot, "
-        "shot_items, param.NAME, gold, default, and in a [variant] prompt, max_new, grader, stop, chat, cut",
+        "unknown key '%.40s'; known are title, version, licence, origin, source, form, data, items, fetch, shots, shot, "
+        "shot_items, param.NAME, gold, default, and in a [variant] prompt, answer, max_new, grader, stop, chat, cut",
         key);
 }
 
@@ -308,8 +314,10 @@ void kv_task_file_close(kv_task_file *f) {
     free(f->fetch);
     free(f->shots);
     free(f->shot);
+    free(f->form);
     for (int i = 0; i < f->n_variants; i++) {
         free(f->variants[i].prompt);
+        free(f->variants[i].answer);
         for (int k = 0; k < f->variants[i].n_stop; k++) free(f->variants[i].stop[k]);
     }
     memset(f, 0, sizeof *f);

@@ -3,14 +3,15 @@
  *   # comment
  *   title = one line for people               origin = where the items come from
  *   version = 1                               licence = of the data
- *   source = rows | countdown | countdown_gen | path | needle | rows_5shot     how items are made (source.h)
- *            | longbench | longbench_v2
+ *   source = rows | countdown | needle | ...  how items are made (source.h)
+ *   form = essay words numbers                which kind of items, for sources that make several
  *   data = data/file.jsonl                    items = 200     only for sources that read a file; items is checked
  *   param.words = 900 in 1..1000000           a source's parameter: default and range
  *   gold = {slot}                             what the grader compares with (template.h)
  *   default = official                        the variant used when none is asked for
  *   [official]
  *   prompt = text with {slots}                `prompt += text` adds a newline and text
+ *   answer = text with {slots}                start of the assistant's turn, which the model continues; optional
  *   max_new = 300 + 40*max_lines              tokens to generate; the parameter's term is optional
  *   grader = name                             (graders.h)
  *   stop = text                               a stop string; may be repeated
@@ -40,6 +41,7 @@ typedef struct kv_task_param {
 typedef struct kv_task_variant {
     char name[32], grader[32];
     char *prompt; /* template; owned */
+    char *answer; /* template of the answer's start, or NULL; owned */
     int max_new, max_new_factor;
     char max_new_param[24]; /* "" = max_new is the whole of it */
     char cut_param[24];     /* "" = never cut */
@@ -47,7 +49,7 @@ typedef struct kv_task_variant {
     char *stop[KV_TASK_STOPS + 1];
     int n_stop;
     int no_chat;
-    int line, prompt_line, grader_line, max_new_line;
+    int line, prompt_line, answer_line, grader_line, max_new_line;
 } kv_task_variant;
 
 typedef struct kv_task_file {
@@ -56,6 +58,7 @@ typedef struct kv_task_file {
     char *fetch;                                  /* what scripts/get_data.sh calls the data, or NULL */
     char *shots, *shot;                           /* data and template of examples, or NULL */
     int shot_items;
+    char *form;                                   /* or NULL */
     char source[32], default_variant[32];
     int version, items;
     kv_task_param params[KV_TASK_PARAMS];

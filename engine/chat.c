@@ -264,7 +264,7 @@ static kv_text_part template_text(const char *s) {
     return (kv_text_part){s ? s : "", s ? strlen(s) : 0, 1};
 }
 
-enum { HEAD, SYSTEM_HEAD, SYSTEM, SYSTEM_TAIL, USER_HEAD, USER, USER_TAIL, N_PARTS };
+enum { HEAD, SYSTEM_HEAD, SYSTEM, SYSTEM_TAIL, USER_HEAD, USER, USER_TAIL, ANSWER, N_PARTS };
 
 /* Fills the parts; returns the bytes cut off in front of the user's text. */
 static size_t lay_out(const kv_chat *c, const char *system, const char *user, kv_text_part parts[N_PARTS]) {
@@ -314,8 +314,8 @@ static int append_bos(const kv_chat *c, const kv_tokenizer *t, kv_ids *out, kv_e
     return KV_OK;
 }
 
-int kv_chat_render(const kv_chat *c, const kv_tokenizer *t, const char *system, const char *user, size_t question_at,
-                   kv_ids *out, size_t *n_context, kv_error *err) {
+int kv_chat_render_answer(const kv_chat *c, const kv_tokenizer *t, const char *system, const char *user,
+                          size_t question_at, const char *answer, kv_ids *out, size_t *n_context, kv_error *err) {
     const char *missing = missing_token(c, t);
     if (missing)
         return kv_fail(err, KV_EARG,
@@ -328,7 +328,9 @@ int kv_chat_render(const kv_chat *c, const kv_tokenizer *t, const char *system, 
         return kv_fail(err, KV_EARG, "the question starts at byte %zu of a prompt of %zu bytes", question_at,
                        strlen(user));
     kv_text_part parts[N_PARTS];
-    size_t cut = lay_out(c, system, user, parts), at = question_at > cut ? question_at - cut : 0, before = 0;
+    size_t cut = lay_out(c, system, user, parts);
+    parts[ANSWER] = (kv_text_part){answer, strlen(answer), 0};
+    size_t at = question_at > cut ? question_at - cut : 0, before = 0;
     if (at > parts[USER].len) at = parts[USER].len;
     for (int i = 0; i < USER; i++) at += parts[i].len;
     size_t n_was = out->n;
@@ -341,6 +343,11 @@ int kv_chat_render(const kv_chat *c, const kv_tokenizer *t, const char *system, 
     }
     if (n_context) *n_context = n_bos + before;
     return KV_OK;
+}
+
+int kv_chat_render(const kv_chat *c, const kv_tokenizer *t, const char *system, const char *user, size_t question_at,
+                   kv_ids *out, size_t *n_context, kv_error *err) {
+    return kv_chat_render_answer(c, t, system, user, question_at, "", out, n_context, err);
 }
 
 int kv_chat_stop_ids(const kv_chat *c, const kv_tokenizer *t, int32_t *ids, int max) {

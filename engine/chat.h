@@ -37,6 +37,10 @@ void kv_chat_hash(const kv_chat *c, char hex[65]);
 int kv_chat_render(const kv_chat *c, const kv_tokenizer *t, const char *system, const char *user, size_t question_at,
                    kv_ids *out, size_t *n_context, kv_error *err);
 
+/* The same with the start of the assistant's turn, which the model is to continue. */
+int kv_chat_render_answer(const kv_chat *c, const kv_tokenizer *t, const char *system, const char *user,
+                          size_t question_at, const char *answer, kv_ids *out, size_t *n_context, kv_error *err);
+
 /* Stop ids of the family present in the tokenizer (4 at most; "none" has none); returns the count (at most max). */
 int kv_chat_stop_ids(const kv_chat *c, const kv_tokenizer *t, int32_t *ids, int max);
 

@@ -10,6 +10,7 @@ has changed, or an output that would differ from the committed one, is an error.
   python3 scripts/make_data.py path      path/to/LongProc/data/path_traversal
   python3 scripts/make_data.py math500   path/to/R-KV/data/math.jsonl
   python3 scripts/make_data.py haystack  path/to/Isaac.Newton-Opticks.txt path/to/Mark.Twain-Tom.Sawyer.txt
+  python3 scripts/make_data.py words     path/to/wonderwords/assets
 
 Not committed, made by scripts/get_data.sh below datasets/data/fetched:
 
@@ -35,6 +36,10 @@ INPUTS = {
     "path_traversal_0.5k.json": "8abd1e2f437b8799d697f33cddbbfdbb1eb80ebe9acbb4736bd5de5d8a28fcb7",
     "Isaac.Newton-Opticks.txt": "d4a9ac22462b35e7821a4f2706c211093da678620a8f9997989ee7cf8d507bbd",
     "Mark.Twain-Tom.Sawyer.txt": "2a17996ae0fbb92571233a11f490f92a9bceb852468acb894d70c70a1e44b770",
+    "adjectivelist.txt": "66814d46b7e292c83e839d12fe2fa083c8f66779b14b294e1be4e1342c5d4131",
+    "nounlist.txt": "8d88b3ebc2e2969ed92ebe49cdb0c8a87c2ad3b27493d7afdff608f2e51c5bc9",
+    "profanitylist.txt": "67c668a797704ecbffdf4725ea3ee1a905a983968d2a3877b60a3971433f514e",
+    "verblist.txt": "9fbf5e4e69b8869aebd88e6d545312ff9f878a747327ede5f6dbbba5c27b08ad",
 }
 OUTPUTS = {
     "gsm8k_test.jsonl": "d5878d0541823eb6187887214417c73000e95360427dace200380ef6d18df827",
@@ -46,8 +51,11 @@ OUTPUTS = {
     "path_traversal_0.5k.jsonl": "368bee4bcf2681c058badb92d41b4fcaa2b5897b8afd875c80beba4048dcd4c5",
     "haystack/opticks.txt": "41acdeb5c08f200c6dfd8de18bbc969ee9e3f3a6b65f7f44b98143f04ca41f4a",
     "haystack/sawyer.txt": "5b929edaeb619a0180d8b302771d2110efd1fafbae1cd42cd6b7ce022d057d07",
+    "words/adjectives.txt": "d7f13b6ecdcd3b786327808bf159a1b45456a05f1abcdf3c71ea0f05577a8367",
+    "words/nouns.txt": "0e6e3c6145dcb0638d7386461426881ff3304b84b41672415b4fc754f57fa456",
+    "words/verbs.txt": "d51939cebb309325871d8aefb80d93c7d6588204521e95d0a1ffb601b6adeba9",
 }
-PARTS = ("gsm8k", "gsm8k_train", "math500", "aime24", "countdown", "path", "haystack")
+PARTS = ("gsm8k", "gsm8k_train", "math500", "aime24", "countdown", "path", "haystack", "words")
 
 
 def read(path):
@@ -152,6 +160,15 @@ def haystack(args):
     write(args, "haystack/sawyer.txt", prose(read(sawyer), 3))
 
 
+def words(args):
+    """The lists RULER draws its words from, without what the package itself lists as profanity, in ASCII."""
+    source = pathlib.Path(args.source[0])
+    left_out = {w.strip().lower() for w in read(source / "profanitylist.txt").splitlines()}
+    for kind in ("adjective", "noun", "verb"):
+        kept = {w.strip() for w in read(source / f"{kind}list.txt").splitlines() if w.isascii()}
+        write(args, f"words/{kind}s.txt", "".join(w + "\n" for w in sorted(kept) if w and w.lower() not in left_out))
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("part", choices=PARTS)
@@ -162,7 +179,7 @@ def main():
     if len(args.source) != (2 if args.part == "haystack" else 1):
         p.error(f"{args.part} takes {'two files' if args.part == 'haystack' else 'one path'}")
     makers = {"gsm8k": gsm8k, "gsm8k_train": gsm8k_train, "math500": math500, "aime24": aime24,
-              "countdown": countdown, "path": path, "haystack": haystack}
+              "countdown": countdown, "path": path, "haystack": haystack, "words": words}
     makers[args.part](args)
 
 

@@ -315,7 +315,10 @@ static const char *const all_graders[] = {"countdown",
                                           "lmeval_gsm8k_llama",
                                           "lmeval_minerva",
                                           "lmeval_hendrycks",
-                                          "lmeval_aime"};
+                                          "lmeval_aime",
+                                          "ruler_all",
+                                          "ruler_part",
+                                          "all_phrases"};
 
 static void grade_all(const char *output) {
     for (size_t i = 0; i < sizeof all_graders / sizeof *all_graders; i++) {
@@ -326,6 +329,41 @@ static void grade_all(const char *output) {
         assert_true(g.score == 0 || g.score == 1);
         assert_true(g.partial >= 0 && g.partial <= 1);
         assert_non_null(memchr(g.extracted, 0, sizeof g.extracted));
+    }
+}
+
+static void ruler_counts_the_references_found(void **state) {
+    static const struct {
+        const char *gold, *output;
+        double all, part, phrases;
+    } cases[] = {
+        {"8436555", " 8436555.", 1, 1, 1},
+        {"8436555", "843655", 0, 0, 0},
+        {"8436555", "184365551", 1, 1, 1}, /* no word borders */
+        {"8436555", "8,436,555", 0, 0, 0},
+        {"8436555", "", 0, 0, 0},
+        {"1\n2\n3\n4", "4, 3", 0.5, 1, 0},
+        {"1\n2\n3\n4", "1 2 3 4", 1, 1, 1},
+        {"12", "4123", 1, 1, 1},
+        {"Paris\nthe city of Paris", "It is PARIS.", 0.5, 1, 0},
+        {"TV", "a list of tvs", 1, 1, 1},
+        {"VAR\nABCDE", "abcde", 0.5, 1, 0},
+        {"sandwich\nDolores Park", "Eat a Sandwich in dolores park", 1, 1, 1},
+        {"sandwich\nDolores Park", "Eat a sandwich", 0.5, 1, 0},
+        {"two words", "two\nwords", 0, 0, 0},
+        {"\xc3\x89mile", "\xc3\x89MILE", 1, 1, 1},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_grade all = {0}, part = {0}, phrases = {0};
+        kv_grader_find("ruler_all")->grade(NULL, cases[i].gold, cases[i].output, &all);
+        kv_grader_find("ruler_part")->grade(NULL, cases[i].gold, cases[i].output, &part);
+        kv_grader_find("all_phrases")->grade(NULL, cases[i].gold, cases[i].output, &phrases);
+        if (all.score != cases[i].all || part.score != cases[i].part || phrases.score != cases[i].phrases ||
+            phrases.partial != cases[i].all)
+            fail_msg("'%s' in '%s': %g %g %g %g", cases[i].gold, cases[i].output, all.score, part.score, phrases.score,
+                     phrases.partial);
+        assert_int_equal(all.answered, cases[i].output[0] != 0);
     }
 }
 
@@ -406,7 +444,7 @@ static void knows_its_graders_by_name(void **state) {
     (void)state;
     assert_null(kv_grader_find("nope"));
     kv_grader_names(names, sizeof names);
-    assert_memory_equal(names, "countdown, countdown_short, path_traversal, ", 44);
+    assert_non_null(strstr(names, "countdown, countdown_short, path_traversal, path_traversal_short, needle, gsm8k"));
     kv_grader_names(few, sizeof few);
     assert_string_equal(few, "countdown, ");
     for (size_t i = 0; i < sizeof all_graders / sizeof *all_graders; i++) {
@@ -427,6 +465,7 @@ int main(void) {
         cmocka_unit_test(needle_wants_the_number_anywhere),
         cmocka_unit_test(gsm8k_short_reads_the_marked_number),
         cmocka_unit_test(integer_reads_the_last_box_then_the_last_number),
+        cmocka_unit_test(ruler_counts_the_references_found),
         cmocka_unit_test(survives_any_bytes),
         cmocka_unit_test(survives_a_megabyte_of_the_same),
         cmocka_unit_test(long_answers_are_cut_between_characters),

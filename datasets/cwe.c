@@ -1,0 +1,147 @@
+/* cwe.c - source `cwe`: RULER's common words extraction (arXiv 2404.06654; NVIDIA/RULER, scripts/data/synthetic/
+ * common_words_extraction.py).
+ *
+ * A numbered list in which ten words stand more often than the others: 30 times against 3, or 6 against 1 below 4,096
+ * tokens.  A worked example with 40 words (10 against 3) or 20 words (3 against 1) goes before.  As in the reference
+ * the list's order is shuffled alike in every item of a length (reshuffle=1: anew for each).
+ *
+ * Not the same: when a list needs more words than data/words has, all its words are adjective-noun pairs (there: a
+ * second dictionary); the example is part of the one user turn.
+ *
+ * Draws of an item's stream, in order: words of the example, words of the list. */
+#include "datasets/fill.h"
+#include "datasets/words.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { COMMON = 10, SHORT = 4096 };
+
+typedef struct {
+    kv_words words;
+    int reshuffle;
+    uint64_t seed;
+    kv_fill fill;
+} cwe;
+
+enum { EXAMPLE, EXAMPLE_ANSWER, CONTEXT, ANSWERS };
+static const char *const slots[] = {"example", "example_answer", "context", "answers", NULL};
+
+static void close_cwe(kv_source_state *s) {
+    cwe *p = s->impl;
+    if (!p) return;
+    kv_words_close(&p->words);
+    free(p);
+    s->impl = NULL;
+}
+
+static int open_cwe(const kv_source_args *a, kv_source_state *out, kv_error *err) {
+    cwe *p = calloc(1, sizeof *p);
+    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
+    out->impl = p;
+    out->slots = slots;
+    out->n_items = (int)kv_source_param(a, "n");
+    p->reshuffle = (int)kv_source_param(a, "reshuffle");
+    p->seed = a->seed;
+    int rc = kv_words_open(a->root, &p->words, err);
+    if (rc) return rc;
+    p->fill = (kv_fill){.measure = a->measure,
+                        .task = a->task,
+                        .impl = p,
+                        .tokens = kv_source_param(a, "tokens"),
+                        .least = COMMON + 1,
+                        .most = kv_words_n_pairs(&p->words) / 2};
+    p->fill.start = (size_t)p->fill.tokens / 24;
+    return kv_source_identity(a, "cwe 1", p->words.sha256, out->sha256, err);
+}
+
+/* word (n): numbers of different words, or of different pairs when there are too few words. */
+static int draw_words(const kv_words *w, kv_rng *rng, size_t *word, size_t n) {
+    if (n <= w->n_all) {
+        size_t *order = malloc(w->n_all * sizeof *order);
+        if (!order) return 0;
+        kv_rng_shuffle(rng, order, w->n_all, n);
+        memcpy(word, order, n * sizeof *word);
+        free(order);
+        return 1;
+    }
+    size_t n_pairs = kv_words_n_pairs(w);
+    unsigned char *taken = calloc(n_pairs / 8 + 1, 1);
+    if (!taken) return 0;
+    for (size_t k = 0; k < n; k++) {
+        do word[k] = (size_t)kv_rng_below(rng, n_pairs);
+        while (taken[word[k] / 8] >> word[k] % 8 & 1);
+        taken[word[k] / 8] |= (unsigned char)(1 << word[k] % 8);
+    }
+    free(taken);
+    return 1;
+}
+
+static void put_word(const kv_words *w, size_t i, int pairs, kv_text *out) {
+    if (pairs)
+        kv_words_put_pair(w, i, out);
+    else
+        kv_text_puts(out, w->all[i]);
+}
+
+/* How often the common and the other words stand in a list. */
+typedef struct {
+    size_t words, common, other;
+} counts;
+
+/* The list; the answer is its common words, numbered in one line or a line each. */
+static void put_list(const cwe *p, int i, kv_rng *rng, counts c, int numbered, kv_text *list, kv_text *answer) {
+    size_t entries = COMMON * c.common + (c.words - COMMON) * c.other;
+    size_t *word = malloc(c.words * sizeof *word), *order = malloc(entries * sizeof *order);
+    int pairs = c.words > p->words.n_all;
+    if (!word || !order || !draw_words(&p->words, rng, word, c.words)) {
+        list->failed = 1;
+        entries = 0;
+    }
+    kv_rng shuffle = kv_rng_open(p->seed, UINT64_MAX - (p->reshuffle ? 1 + (uint64_t)i : 0));
+    if (entries) kv_rng_shuffle(&shuffle, order, entries, entries);
+    for (size_t k = 0; k < entries; k++) {
+        size_t at = order[k], common = COMMON * c.common;
+        size_t which = at < common ? at / c.common : COMMON + (at - common) / c.other;
+        kv_text_printf(list, "%s%zu. ", k ? " " : "", k + 1);
+        put_word(&p->words, word[which], pairs, list);
+    }
+    for (size_t k = 0; k < COMMON && entries; k++) {
+        if (numbered)
+            kv_text_printf(answer, "%s%zu. ", k ? " " : "", k + 1);
+        else if (k)
+            kv_text_puts(answer, "\n");
+        put_word(&p->words, word[k], pairs, answer);
+    }
+    free(word);
+    free(order);
+}
+
+static void cwe_text(const void *impl, int i, size_t units, kv_text *values) {
+    const cwe *p = impl;
+    kv_rng rng = kv_rng_open(p->seed, (uint64_t)i);
+    int small = p->fill.tokens < SHORT;
+    put_list(p, i, &rng, small ? (counts){20, 3, 1} : (counts){40, 10, 3}, 1, &values[EXAMPLE],
+             &values[EXAMPLE_ANSWER]);
+    put_list(p, i, &rng, small ? (counts){units, 6, 1} : (counts){units, 30, 3}, 0, &values[CONTEXT], &values[ANSWERS]);
+}
+
+static int prepare_cwe(kv_source_state *s, kv_error *err) {
+    cwe *p = s->impl;
+    p->fill.text = cwe_text;
+    return kv_fill_prepare(&p->fill, err);
+}
+
+static int make_cwe(const kv_source_state *s, int i, kv_text *values, kv_error *err) {
+    return kv_fill_item(&((const cwe *)s->impl)->fill, i, values, err);
+}
+
+static const char *const params[] = {"tokens", "n", "reshuffle", NULL};
+
+const kv_source kv_source_cwe = {.name = "cwe",
+                                 .params = params,
+                                 .seeded = 1,
+                                 .open = open_cwe,
+                                 .close = close_cwe,
+                                 .prepare = prepare_cwe,
+                                 .make = make_cwe};

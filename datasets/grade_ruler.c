@@ -1,0 +1,51 @@
+/* grade_ruler.c - RULER's two metrics (arXiv 2404.06654; NVIDIA/RULER, scripts/eval/synthetic/constants.py), and the
+ * one for needles made of phrases.
+ *
+ * The references are the lines of gold; each is looked for anywhere in the output, upper and lower case alike and
+ * without regard to word borders ("12" is in "4123").
+ *   ruler_all:    the share of references found (string_match_all)
+ *   ruler_part:   1 when any is found (string_match_part)
+ *   all_phrases:  1 when all are found; partial is their share
+ * Case is that of ASCII letters; the reference folds others too. */
+#include "datasets/graders.h"
+
+#include <string.h>
+#include <strings.h>
+
+static int occurs(const char *output, kv_span ref) {
+    for (size_t left = strlen(output); left >= ref.n; left--, output++)
+        if (!strncasecmp(output, ref.s, ref.n)) return 1;
+    return 0;
+}
+
+/* Share of the references found. */
+static double match(const char *gold, const char *output, kv_grade *g) {
+    kv_span rest = {gold, strlen(gold)}, ref, answer = kv_span_trim((kv_span){output, strlen(output)});
+    int n = 0, found = 0;
+    if (answer.n) kv_grade_extract(g, answer);
+    while (kv_span_line(&rest, &ref)) {
+        n++;
+        found += occurs(output, ref);
+    }
+    return (double)found / n;
+}
+
+static void grade_all(const void *data, const char *gold, const char *output, kv_grade *g) {
+    (void)data;
+    g->score = g->partial = match(gold, output, g);
+}
+
+static void grade_part(const void *data, const char *gold, const char *output, kv_grade *g) {
+    (void)data;
+    g->score = g->partial = match(gold, output, g) > 0;
+}
+
+static void grade_phrases(const void *data, const char *gold, const char *output, kv_grade *g) {
+    (void)data;
+    g->partial = match(gold, output, g);
+    g->score = g->partial == 1;
+}
+
+const kv_grader kv_grader_ruler_all = {.name = "ruler_all", .version = 1, .grade = grade_all};
+const kv_grader kv_grader_ruler_part = {.name = "ruler_part", .version = 1, .grade = grade_part};
+const kv_grader kv_grader_all_phrases = {.name = "all_phrases", .version = 1, .grade = grade_phrases};
