@@ -328,8 +328,9 @@ static int measure_item(const void *task, const kv_text *values, int64_t *tokens
 
 /* An error of prepare or make, with the task's name in front. */
 static int named(const kv_task *t, int rc, kv_error *err) {
+    if (!rc || !err) return rc;
     kv_error why = *err;
-    return rc ? kv_fail(err, rc, "task %s: %.400s", t->info.name, why.text) : KV_OK;
+    return kv_fail(err, rc, "task %s: %.400s", t->info.name, why.text);
 }
 
 static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error *err) {
