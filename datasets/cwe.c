@@ -55,33 +55,33 @@ static int open_cwe(const kv_source_args *a, kv_source_state *out, kv_error *err
     return kv_source_identity(a, "cwe 1", p->words.sha256, out->sha256, err);
 }
 
-/* word (n): numbers of different words, or of different pairs when there are too few words. */
+/* word (n): different words by number, n_all + i for pair i; pairs come in when all words are used.  0: no memory. */
 static int draw_words(const kv_words *w, kv_rng *rng, size_t *word, size_t n) {
-    if (n <= w->n_all) {
-        size_t *order = malloc(w->n_all * sizeof *order);
-        if (!order) return 0;
-        kv_rng_shuffle(rng, order, w->n_all, n);
-        memcpy(word, order, n * sizeof *word);
-        free(order);
-        return 1;
+    size_t n_pairs = kv_words_n_pairs(w), singles = n < w->n_all ? n : w->n_all;
+    size_t *order = malloc(w->n_all * sizeof *order);
+    unsigned char *taken = calloc(n > singles ? n_pairs : 1, 1);
+    int ok = order && taken;
+    if (ok) {
+        kv_rng_shuffle(rng, order, w->n_all, singles);
+        memcpy(word, order, singles * sizeof *word);
+        for (size_t k = singles; k < n; k++) {
+            size_t i;
+            do i = (size_t)kv_rng_below(rng, n_pairs);
+            while (taken[i]);
+            taken[i] = 1;
+            word[k] = w->n_all + i;
+        }
     }
-    size_t n_pairs = kv_words_n_pairs(w);
-    unsigned char *taken = calloc(n_pairs / 8 + 1, 1);
-    if (!taken) return 0;
-    for (size_t k = 0; k < n; k++) {
-        do word[k] = (size_t)kv_rng_below(rng, n_pairs);
-        while (taken[word[k] / 8] >> word[k] % 8 & 1);
-        taken[word[k] / 8] |= (unsigned char)(1 << word[k] % 8);
-    }
+    free(order);
     free(taken);
-    return 1;
+    return ok;
 }
 
-static void put_word(const kv_words *w, size_t i, int pairs, kv_text *out) {
-    if (pairs)
-        kv_words_put_pair(w, i, out);
-    else
+static void put_word(const kv_words *w, size_t i, kv_text *out) {
+    if (i < w->n_all)
         kv_text_puts(out, w->all[i]);
+    else
+        kv_words_put_pair(w, i - w->n_all, out);
 }
 
 /* How often the common and the other words stand in a list. */
@@ -93,7 +93,6 @@ typedef struct {
 static void put_list(const cwe *p, int i, kv_rng *rng, counts c, int numbered, kv_text *list, kv_text *answer) {
     size_t entries = COMMON * c.common + (c.words - COMMON) * c.other;
     size_t *word = malloc(c.words * sizeof *word), *order = malloc(entries * sizeof *order);
-    int pairs = c.words > p->words.n_all;
     if (!word || !order || !draw_words(&p->words, rng, word, c.words)) {
         list->failed = 1;
         entries = 0;
@@ -104,14 +103,14 @@ static void put_list(const cwe *p, int i, kv_rng *rng, counts c, int numbered, k
         size_t at = order[k], common = COMMON * c.common;
         size_t which = at < common ? at / c.common : COMMON + (at - common) / c.other;
         kv_text_printf(list, "%s%zu. ", k ? " " : "", k + 1);
-        put_word(&p->words, word[which], pairs, list);
+        put_word(&p->words, word[which], list);
     }
     for (size_t k = 0; k < COMMON && entries; k++) {
         if (numbered)
             kv_text_printf(answer, "%s%zu. ", k ? " " : "", k + 1);
         else if (k)
             kv_text_puts(answer, "\n");
-        put_word(&p->words, word[k], pairs, answer);
+        put_word(&p->words, word[k], answer);
     }
     free(word);
     free(order);

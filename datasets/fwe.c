@@ -3,8 +3,9 @@
  *
  * A text of coded words of six letters in which the word of rank r stands int(N / (r^2 zeta(2))) times; rank 1 is
  * replaced by "...", the answer is ranks 2 to 4.  The vocabulary has a word for every 50 tokens of the prompt.  As in
- * the reference it is sorted before ranks are dealt out, and both shuffles are alike in every item (reshuffle=1: anew
- * for each).  Units of filler are N in steps of STEP; the reference goes in steps of 1/32 of the length.
+ * the reference it is sorted before ranks are dealt out, and both shuffles start alike in every item (reshuffle=1: anew
+ * for each).  There N is one for a length, so that an item is the shorter, the fewer tokens its commonest words take;
+ * here it is each item's own, in steps of STEP, and only items of the same N have their noise in the same places.
  *
  * Draws of an item's stream: the vocabulary. */
 #include "datasets/fill.h"

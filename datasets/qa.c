@@ -2,8 +2,9 @@
  * qa.py), with SQuAD or HotpotQA (form = squad or hotpotqa) from files of the user.
  *
  * Item i is question i of the development set.  Its documents, then others of the same article (SQuAD), then any, up to
- * the number that fits, are shuffled; the shuffle is alike in every item with as many documents (reshuffle=1: anew for
- * each).  When there is room for more documents than the file has, they repeat.
+ * the number that fits, are shuffled; as in the reference the shuffle is alike in every item with as many documents,
+ * and so is the place of the answer (reshuffle=1: anew for each).  When there is room for more documents than the file
+ * has, they repeat.
  *
  * Draws of an item's stream: the other documents. */
 #include "datasets/fill.h"
