@@ -1,4 +1,5 @@
-/* plot.c - the `plot` command: accuracy against M and against measured bytes, and one page that holds it all. */
+/* plot.c - the `plot` command: accuracy against M and against measured bytes, the needle's heat map, and one page that
+ * holds it all. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,7 +38,8 @@ static int split_path(const char *db, char *dir, char *stem, kv_error *err) {
     return KV_OK;
 }
 
-static int draw(const kv_opts *o, const char *db, const kv_cell *cells, size_t n, const kv_io *io, kv_error *err) {
+static int draw(const kv_opts *o, const char *db, kv_store *store, const kv_cell *cells, size_t n, const kv_io *io,
+                kv_error *err) {
     char dir[KV_PATH_MAX], stem[256], page[KV_PATH_MAX + 300], footer[1024];
     kv_plot_files files = {0};
     kv_error plot_err = {0};
@@ -51,7 +53,12 @@ static int draw(const kv_opts *o, const char *db, const kv_cell *cells, size_t n
         while (size > 1 && dir[size - 1] == '/') dir[--size] = 0;
         if ((rc = kv_make_folder(dir, err))) return rc;
     }
-    int plotted = kv_report_plot(cells, n, dir, stem, kv_opts_text(o, KV_OPT_GNUPLOT), &files, &plot_err);
+    const char *gnuplot = kv_opts_text(o, KV_OPT_GNUPLOT);
+    int plotted = kv_report_plot(cells, n, dir, stem, gnuplot, &files, &plot_err);
+    if (!plotted || plotted == KV_EUNSUPPORTED) {
+        rc = kv_report_heatmap(store, cells, n, dir, stem, gnuplot, &files, &plot_err);
+        if (rc) plotted = rc;
+    }
     if (plotted && plotted != KV_EUNSUPPORTED) {
         *err = plot_err;
         return plotted;
@@ -64,6 +71,7 @@ static int draw(const kv_opts *o, const char *db, const kv_cell *cells, size_t n
     if (rc) return rc;
     if (!plotted)
         fprintf(io->out, "%s\n%s\n%s\n%s\n", files.budget_svg, files.budget_png, files.bytes_svg, files.bytes_png);
+    if (!plotted && files.heatmap_svg[0]) fprintf(io->out, "%s\n%s\n", files.heatmap_svg, files.heatmap_png);
     fprintf(io->out, "%s\n", page);
     if (plotted) *err = plot_err;
     return plotted;
@@ -79,10 +87,10 @@ int kv_cmd_plot(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *
     int rc = kv_store_open(db, &store, err);
     if (rc == KV_EIO && kv_store_open_read(db, &store, NULL) == KV_OK) rc = err->code = KV_OK;
     if (rc == KV_OK) rc = kv_store_cells(store, NULL, 0, &cells, &n, err);
-    kv_store_close(store);
     n = filter(o, cells, n);
     if (rc == KV_OK && n == 0) rc = kv_fail(err, KV_ENOTFOUND, "%.300s: no cell passes the filters", db);
-    if (rc == KV_OK) rc = draw(o, db, cells, n, io, err);
+    if (rc == KV_OK) rc = draw(o, db, store, cells, n, io, err);
+    kv_store_close(store);
     free(cells);
     if (rc == KV_EUNSUPPORTED) return KV_EXIT_FAILED;
     return kv_exit_of(rc);

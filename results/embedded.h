@@ -7,6 +7,7 @@ extern const char kv_embedded_migrate_2_sql[];
 extern const char kv_embedded_queries_answers_sql[];
 extern const char kv_embedded_queries_cells_sql[];
 extern const char kv_embedded_queries_dump_sql[];
+extern const char kv_embedded_queries_scores_sql[];
 extern const char kv_embedded_queries_paper_sql[];
 extern const char kv_embedded_queries_export_cells_sql[];
 extern const char kv_embedded_queries_export_samples_sql[];

@@ -69,7 +69,7 @@ static int add_figure(kv_string *t, const char *svg, const char *label, kv_error
 
 static int add_figures(kv_string *t, const kv_plot_files *plots, kv_error *err) {
     int rc = KV_OK;
-    if (!plots || (!plots->budget_svg[0] && !plots->bytes_svg[0])) {
+    if (!plots || (!plots->budget_svg[0] && !plots->bytes_svg[0] && !plots->heatmap_svg[0])) {
         kv_string_add(t, "<p>No figures were drawn for this page.</p>\n");
         return rc;
     }
@@ -77,7 +77,9 @@ static int add_figures(kv_string *t, const kv_plot_files *plots, kv_error *err) 
         rc = add_figure(t, plots->budget_svg, "Accuracy against the budget M, one line per policy", err);
     if (!rc && plots->bytes_svg[0])
         rc = add_figure(t, plots->bytes_svg, "Accuracy against measured peak KV bytes, one line per policy", err);
-    if (!rc)
+    if (!rc && plots->heatmap_svg[0])
+        rc = add_figure(t, plots->heatmap_svg, "Score by depth and length, one map per cell", err);
+    if (!rc && (plots->budget_svg[0] || plots->bytes_svg[0]))
         kv_string_add(t, "<p>Bars and the grey band show one standard error. The dashed line is the full cache.</p>\n");
     return rc;
 }

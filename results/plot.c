@@ -48,29 +48,34 @@ static int run_gnuplot(const char *gnuplot, const char *dir, const char *script,
     return KV_OK;
 }
 
-static int draw(const kv_figure *f, const char *dir, const char *stem, const char *gnuplot, char *svg, char *png,
-                kv_error *err) {
-    const char *name = kv_plot_name(f->x);
+int kv_plot_draw(const kv_plot_script *s, const char *dir, const char *stem, const char *name, const char *gnuplot,
+                 char *svg, char *png, kv_error *err) {
     char gp[PATH_SIZE], dat[PATH_SIZE], complaint[400];
-    kv_plot_script s = {0};
     int rc = make_path(svg, dir, stem, name, "svg", err);
     if (!rc) rc = make_path(png, dir, stem, name, "png", err);
     if (!rc) rc = make_path(gp, dir, stem, name, "gp", err);
     if (!rc) rc = make_path(dat, dir, stem, name, "dat", err);
-    if (!rc) rc = kv_plot_script_make(f, stem, &s, err);
-    if (!rc) rc = kv_string_write(&s.dat, dat, err);
-    if (!rc) rc = kv_string_write(&s.gp, gp, err);
+    if (!rc) rc = kv_string_write(&s->dat, dat, err);
+    if (!rc) rc = kv_string_write(&s->gp, gp, err);
     if (!rc) {
         /* What an earlier call drew must not pass for this one's. */
         remove(svg);
         remove(png);
-        rc = run_gnuplot(gnuplot, dir, strrchr(gp, '/') + 1, complaint, sizeof complaint, err);
+        rc = run_gnuplot(gnuplot ? gnuplot : "gnuplot", dir, strrchr(gp, '/') + 1, complaint, sizeof complaint, err);
     }
     if (!rc) rc = check_drawn(svg, complaint, err);
     if (!rc) rc = check_drawn(png, complaint, err);
-    if (!rc) rc = kv_svg_name_groups(svg, name, s.titles.p, err);
-    kv_plot_script_free(&s);
+    if (!rc) rc = kv_svg_name_groups(svg, name, s->titles.p, err);
     if (rc) svg[0] = png[0] = 0;
+    return rc;
+}
+
+static int draw(const kv_figure *f, const char *dir, const char *stem, const char *gnuplot, char *svg, char *png,
+                kv_error *err) {
+    kv_plot_script s = {0};
+    int rc = kv_plot_script_make(f, stem, &s, err);
+    if (!rc) rc = kv_plot_draw(&s, dir, stem, kv_plot_name(f->x), gnuplot, svg, png, err);
+    kv_plot_script_free(&s);
     return rc;
 }
 
@@ -92,7 +97,7 @@ int kv_report_plot(const kv_cell *cells, size_t n, const char *dir, const char *
         char *png = x == KV_X_BUDGET ? files->budget_png : files->bytes_png;
         int one = kv_figure_make(cells, n, (kv_figure_x)x, &f, &why);
         if (!one && f.n_panels) {
-            one = draw(&f, dir, stem, gnuplot ? gnuplot : "gnuplot", svg, png, &why);
+            one = draw(&f, dir, stem, gnuplot, svg, png, &why);
             drawn++;
         }
         kv_figure_free(&f);

@@ -18,4 +18,15 @@ const char *kv_plot_name(kv_figure_x x);
 int kv_plot_script_make(const kv_figure *f, const char *stem, kv_plot_script *out, kv_error *err);
 void kv_plot_script_free(kv_plot_script *p); /* also after an error */
 
+/* Parts of any figure's script.  quote: a string in single quotes.  head: style, the names `out` and `data`, and the
+ * loop over both terminals, in pixels, up to the first panel; the script ends it with tail. */
+void kv_plot_quote(kv_string *gp, const char *s);
+void kv_plot_head(kv_string *gp, const char *stem, const char *name, int width, int height);
+void kv_plot_tail(kv_string *gp);
+
+/* plot.c: writes dir/<stem>_<name>.gp and .dat, runs gnuplot, checks what it drew and names the SVG's groups.  svg and
+ * png (512 bytes each) receive the paths, "" after an error. */
+int kv_plot_draw(const kv_plot_script *s, const char *dir, const char *stem, const char *name, const char *gnuplot,
+                 char *svg, char *png, kv_error *err);
+
 #endif

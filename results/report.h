@@ -15,7 +15,7 @@ int kv_format_parse(const char *text, kv_format *out, kv_error *err);
 int kv_report_cells(FILE *f, kv_format format, const kv_cell *cells, size_t n, kv_error *err);
 
 typedef struct kv_plot_files {
-    char budget_svg[512], budget_png[512], bytes_svg[512], bytes_png[512];
+    char budget_svg[512], budget_png[512], bytes_svg[512], bytes_png[512], heatmap_svg[512], heatmap_png[512];
 } kv_plot_files;
 
 /* Draws accuracy against M and against measured peak KV bytes, one panel per task and one line per policy, with error
@@ -23,6 +23,12 @@ typedef struct kv_plot_files {
  * gnuplot absent: KV_EUNSUPPORTED that names the package; the data files are written all the same. */
 int kv_report_plot(const kv_cell *cells, size_t n, const char *dir, const char *stem, const char *gnuplot,
                    kv_plot_files *files, kv_error *err);
+
+/* Draws the score by depth and length of every cell whose items are points of a grid (ids LENGTH/DEPTH/k, as those of
+ * needle_grid), a panel each, into dir/<stem>_heatmap.{svg,png}, named in files (the other names stay as they are).
+ * Nothing is drawn, and the names are "", when there is no such cell.  Errors as kv_report_plot. */
+int kv_report_heatmap(kv_store *s, const kv_cell *cells, size_t n, const char *dir, const char *stem,
+                      const char *gnuplot, kv_plot_files *files, kv_error *err);
 
 /* One self-contained page: plots inlined as SVG, the table, how to read it, how it was made (argv, host, build). */
 int kv_report_html(const kv_cell *cells, size_t n, const kv_plot_files *plots, const char *title, const char *footer,

@@ -145,6 +145,14 @@ typedef struct kv_cell {
  * with any_build, the newest of every (item, k).  *out is malloc'd (NULL when *n is 0); the caller frees. */
 int kv_store_cells(kv_store *s, const char *const *keys, size_t n_keys, kv_cell **out, size_t *n, kv_error *err);
 
+typedef struct kv_item_score {
+    char item[64];
+    double score;
+} kv_item_score;
+/* The samples without error that count for a cell, by item and k.  *out is malloc'd (NULL when *n is 0); the caller
+ * frees. */
+int kv_store_scores(kv_store *s, const char *cell_key, kv_item_score **out, size_t *n, kv_error *err);
+
 /* Writes "item<TAB>k<TAB>tokens<TAB>score" lines of all samples, ordered by cell key, item, k (tests, diffs). */
 int kv_store_dump(kv_store *s, const char *path, kv_error *err);
 

@@ -113,6 +113,39 @@ int kv_store_cells(kv_store *s, const char *const *keys, size_t n_keys, kv_cell 
     return rc;
 }
 
+int kv_store_scores(kv_store *s, const char *cell_key, kv_item_score **out, size_t *n, kv_error *err) {
+    sqlite3_stmt *st = NULL;
+    size_t cap = 0;
+    int rc = KV_OK, step = SQLITE_DONE;
+    *out = NULL;
+    *n = 0;
+    if (sqlite3_prepare_v2(s->db, kv_embedded_queries_scores_sql, -1, &st, NULL) != SQLITE_OK)
+        return kv_store_fail(s, "reading scores", err);
+    if (sqlite3_bind_text(st, 1, cell_key, -1, SQLITE_STATIC) != SQLITE_OK)
+        rc = kv_store_fail(s, "reading scores", err);
+    while (!rc && (step = sqlite3_step(st)) == SQLITE_ROW) {
+        if (*n == cap) {
+            cap = cap ? 2 * cap : 64;
+            kv_item_score *more = realloc(*out, cap * sizeof **out);
+            if (!more) {
+                rc = kv_fail(err, KV_ENOMEM, "%s: out of memory for the scores", s->path);
+                break;
+            }
+            *out = more;
+        }
+        copy_text(st, 0, (*out)[*n].item, sizeof(*out)[*n].item);
+        (*out)[(*n)++].score = sqlite3_column_double(st, 1);
+    }
+    if (!rc && step != SQLITE_DONE) rc = kv_store_fail(s, "reading scores", err);
+    sqlite3_finalize(st);
+    if (rc) {
+        free(*out);
+        *out = NULL;
+        *n = 0;
+    }
+    return rc;
+}
+
 /* Item ids with tabs or line ends must not break the line. */
 static void put_item(FILE *f, const char *item) {
     for (; *item; item++) {
