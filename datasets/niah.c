@@ -40,7 +40,7 @@ typedef struct {
 typedef struct {
     kv_text keys[DEPTHS], values[DEPTHS], needles[DEPTHS]; /* (keys), (keys, values), (keys, values) shuffled */
     size_t asked[DEPTHS];                                  /* (queries) */
-    int n, n_keys;
+    int n;
 } item;
 
 enum { SOME, TYPE, ARE, ARE_ALL, QUERY, CONTEXT, ANSWERS };
@@ -127,7 +127,6 @@ static void draw_item(const niah *p, int i, kv_rng *rng, item *it) {
     size_t order[DEPTHS];
     kv_rng shuffle = kv_rng_open(p->seed, UINT64_MAX - (p->reshuffle ? 1 + (uint64_t)i : 0));
     memset(it, 0, sizeof *it);
-    it->n_keys = p->keys;
     it->n = p->keys * p->values;
     kv_rng_shuffle(&shuffle, order, (size_t)it->n, (size_t)it->n);
     for (int k = 0; k < p->keys; k++) {
@@ -158,20 +157,14 @@ static void put(kv_text *out, const kv_text *t) {
     if (!t->failed) kv_text_append(out, t->s, t->n);
 }
 
-static int by_size(const void *a, const void *b) {
-    size_t x = *(const size_t *)a, y = *(const size_t *)b;
-    return (x > y) - (x < y);
-}
-
 /* The needles between the first n words' sentences, in their order. */
 static void put_essay(const niah *p, size_t n, kv_rng *rng, const item *it, kv_text *out) {
     size_t depth[DEPTHS], sentences = 0, sentence = 0, words = p->hay.n_words;
     int next = 0;
     for (size_t w = 0; w < n; w++) sentences += p->ends[w % words] || w + 1 == n;
-    kv_rng_distinct(rng, DEPTHS, depth, (size_t)it->n);
+    kv_rng_places(rng, DEPTHS, depth, (size_t)it->n);
     for (int j = 0; j < it->n; j++)
         depth[j] = (size_t)((double)sentences * (int)((double)depth[j] * 100 / (DEPTHS - 1) + 0.5) / 100);
-    qsort(depth, (size_t)it->n, sizeof *depth, by_size);
     for (size_t w = 0; w <= n; w++) {
         for (; next < it->n && (w == n || depth[next] == sentence); next++) {
             if (out->n) kv_text_append(out, " ", 1);
@@ -192,8 +185,7 @@ static void put_lines(const niah *p, size_t n, kv_rng *rng, const item *it, kv_t
     size_t line[DEPTHS];
     kv_text key = {0}, value = {0};
     int next = it->n;
-    kv_rng_distinct(rng, n, line, (size_t)it->n);
-    qsort(line, (size_t)it->n, sizeof *line, by_size);
+    kv_rng_places(rng, n, line, (size_t)it->n);
     for (size_t l = 0; l < n; l++) {
         if (next && line[it->n - next] == l) {
             put(out, &it->needles[--next]);

@@ -1,6 +1,8 @@
 /* rng.c - splitmix64; see rng.h. */
 #include "datasets/rng.h"
 
+#include <stdlib.h>
+
 #define GOLDEN 0x9e3779b97f4a7c15u
 
 static uint64_t mix(uint64_t z) {
@@ -34,6 +36,16 @@ void kv_rng_distinct(kv_rng *r, size_t n, size_t *out, size_t k) {
             }
         } while (j < i);
     }
+}
+
+static int by_value(const void *a, const void *b) {
+    size_t x = *(const size_t *)a, y = *(const size_t *)b;
+    return (x > y) - (x < y);
+}
+
+void kv_rng_places(kv_rng *r, size_t n, size_t *out, size_t k) {
+    kv_rng_distinct(r, n, out, k);
+    qsort(out, k, sizeof *out, by_value);
 }
 
 void kv_rng_shuffle(kv_rng *r, size_t *order, size_t n, size_t k) {

@@ -20,6 +20,8 @@ uint64_t kv_rng_below(kv_rng *r, uint64_t n);
 /* k different numbers of 0..n-1, k <= n, in the order drawn; a number that was drawn already is drawn again, so k
  * should be small. */
 void kv_rng_distinct(kv_rng *r, size_t n, size_t *out, size_t k);
+/* The same in ascending order. */
+void kv_rng_places(kv_rng *r, size_t n, size_t *out, size_t k);
 /* order (n) becomes 0..n-1 in random order, of which the first k places are settled (Fisher and Yates, from the
  * front). */
 void kv_rng_shuffle(kv_rng *r, size_t *order, size_t n, size_t k);

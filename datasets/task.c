@@ -25,7 +25,7 @@ struct kv_task {
     int64_t params[KV_TASK_PARAMS];
     uint64_t seed;
     const kv_text_tools *tools;
-    int (*count_tokens)(void *user, const char *prompt, const char *answer, size_t *n, kv_error *err);
+    kv_count_fn *count_tokens;
     void *count_user;
     kv_task_info info;
 };

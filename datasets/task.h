@@ -8,6 +8,10 @@
 
 typedef struct kv_task kv_task;
 
+/* Tokens that one user turn and the given start of the answer take in a model's chat template.  Called by several
+ * threads. */
+typedef int kv_count_fn(void *user, const char *prompt, const char *answer, size_t *n, kv_error *err);
+
 typedef struct kv_task_options {
     const char *root;     /* the project's datasets folder (holds tasks/ and data/) */
     const char *haystack; /* folder of .txt essays for needle; NULL = the public-domain text of the repository */
@@ -16,10 +20,8 @@ typedef struct kv_task_options {
     const char *data_dir; /* folder of the user's own data files; NULL = where the project's scripts put them */
     const struct kv_text_tools *tools; /* text_tools.h; NULL: prompts are never shortened */
     int no_items;                      /* for kv_task_own_item alone: n_items is 0, the data need not be there */
-    const char *qa_data;  /* folder of the SQuAD and HotpotQA files for qa_1 and qa_2, or NULL */
-    /* Tokens that one user turn and the given start of the answer take in the model's chat template; for tasks whose
-     * length is asked for in tokens.  Called by several threads.  NULL: such tasks do not open. */
-    int (*count_tokens)(void *user, const char *prompt, const char *answer, size_t *n, kv_error *err);
+    const char *qa_data;               /* folder of the SQuAD and HotpotQA files for qa_1 and qa_2, or NULL */
+    kv_count_fn *count_tokens;         /* for tasks whose length is asked for in tokens; NULL: they do not open */
     void *count_user;
 } kv_task_options;
 

@@ -71,16 +71,6 @@ static void draw_chain(kv_rng *rng, int n, int letters, chain *c) {
     c->value = 10000 + (unsigned)kv_rng_below(rng, 89999);
 }
 
-static int by_size(const void *a, const void *b) {
-    size_t x = *(const size_t *)a, y = *(const size_t *)b;
-    return (x > y) - (x < y);
-}
-
-static void draw_places(kv_rng *rng, size_t lines, size_t *at, int n) {
-    kv_rng_distinct(rng, lines, at, (size_t)n);
-    qsort(at, (size_t)n, sizeof *at, by_size);
-}
-
 /* lines of noise, link j of the chain before line at[j]. */
 static void put_lines(const chain *c, const size_t *at, size_t lines, kv_text *out) {
     int j = 0;
@@ -111,7 +101,7 @@ static void vt_text(const void *impl, int i, size_t units, kv_text *values) {
     chain asked, example;
     draw_chain(&rng, p->hops + 1, LETTERS, &asked);
     draw_chain(&rng, p->hops + 1, EXAMPLE_LETTERS, &example);
-    draw_places(&rng, units, at, asked.n);
+    kv_rng_places(&rng, units, at, (size_t)asked.n);
     put_lines(&example, p->example_at, p->example_lines, &values[EXAMPLE]);
     kv_text_printf(&values[EXAMPLE_QUERY], "%u", example.value);
     put_names(&example, " ", &values[EXAMPLE_ANSWER]);
@@ -130,7 +120,7 @@ static void example_text(const void *impl, int i, size_t units, kv_text *values)
     (void)i;
     if (!units) return;
     draw_chain(&rng, p->hops + 1, EXAMPLE_LETTERS, &c);
-    draw_places(&rng, units, at, c.n);
+    kv_rng_places(&rng, units, at, (size_t)c.n);
     put_lines(&c, at, units, &values[EXAMPLE]);
 }
 
@@ -143,10 +133,12 @@ static int prepare_example(vt *p, kv_error *err) {
     f.text = example_text;
     f.tokens = empty + EXAMPLE_TOKENS;
     f.start = EXAMPLE_TOKENS / 30;
-    if ((rc = kv_fill_prepare(&f, err))) return rc;
-    p->example_lines = f.start;
+    kv_error too_long = {0};
+    rc = kv_fill_prepare(&f, &too_long);
+    if (rc && rc != KV_EARG) return kv_fail(err, rc, "%s", too_long.text);
+    p->example_lines = rc ? f.least : f.start; /* a chain too long for it makes a longer example */
     kv_rng rng = kv_rng_open(p->seed, UINT64_MAX);
-    draw_places(&rng, p->example_lines, p->example_at, p->hops + 1);
+    kv_rng_places(&rng, p->example_lines, p->example_at, (size_t)p->hops + 1);
     return KV_OK;
 }
 
