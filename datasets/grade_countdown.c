@@ -9,7 +9,7 @@
  *
  * countdown_short differs in one point: it also accepts <Search Procedure> as the header. */
 #include "datasets/countdown.h"
-#include "datasets/graders.h"
+#include "datasets/fold.h"
 
 #include <string.h>
 
@@ -52,11 +52,11 @@ static int take_value(int64_t *v, int *n, int64_t x) {
 static int apply_equation(kv_span line, int64_t *v, int *n) {
     kv_span lhs, rhs, left, right;
     int64_t a, b, c;
-    if (!split_once(line, '=', &lhs, &rhs)) return 0;
+    if (!split_once(kv_unicode_trim(line), '=', &lhs, &rhs)) return 0;
     const char *op = "+-*/";
     while (*op && !memchr(lhs.s, *op, lhs.n)) op++;
     if (!*op || !split_once(lhs, *op, &left, &right)) return 0;
-    if (!parse_int(left, &a) || !parse_int(right, &b) || !parse_int(rhs, &c)) return 0;
+    if (!parse_int(left, &a) || !parse_int(right, &b) || !parse_int(kv_unicode_trim(rhs), &c)) return 0;
     if (!take_value(v, n, a) || !take_value(v, n, b)) return 0;
     int holds = *op == '+' ? a + b == c : *op == '-' ? a - b == c : *op == '*' ? a * b == c : b != 0 && c * b == a;
     v[(*n)++] = c;

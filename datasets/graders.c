@@ -34,7 +34,11 @@ static const kv_grader *const graders[] = {&kv_grader_countdown,
                                            &kv_grader_longbench_v2,
                                            &kv_grader_ruler_all,
                                            &kv_grader_ruler_part,
-                                           &kv_grader_all_phrases};
+                                           &kv_grader_all_phrases,
+                                           &kv_grader_tsv,
+                                           &kv_grader_program,
+                                           &kv_grader_tom,
+                                           &kv_grader_travel};
 
 const kv_grader *kv_grader_find(const char *name) {
     for (size_t i = 0; i < sizeof graders / sizeof *graders; i++)
@@ -80,6 +84,12 @@ int kv_span_tag(const char *output, const char *tag, kv_span *out) {
     a += strlen(open);
     *out = kv_span_trim((kv_span){a, (size_t)(b - a)});
     return 1;
+}
+
+const char *kv_after_thinking(const char *output) {
+    static const char mark[] = "</think>";
+    for (const char *p = output; (p = strstr(p, mark));) output = p += strlen(mark);
+    return output;
 }
 
 void kv_grade_extract(kv_grade *g, kv_span a) {

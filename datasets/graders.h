@@ -10,9 +10,10 @@
 typedef struct kv_grader {
     const char *name;
     int version;
-    const char *data_kind; /* what data must be (source.h), or NULL */
-    int sets_compat;       /* else kv_task_grade copies score */
-    int needs_words;       /* Chinese words: the data's dictionary must be there */
+    const char *data_kind;       /* what data must be (source.h), or NULL */
+    int sets_compat;             /* else kv_task_grade copies score */
+    int needs_words;             /* Chinese words: the data's dictionary must be there */
+    int (*ready)(kv_error *err); /* NULL, or whether this machine can grade; asked when a task is opened */
     /* *g arrives zeroed.  data: kv_item.data. */
     void (*grade)(const void *data, const char *gold, const char *output, kv_grade *g);
 } kv_grader;
@@ -27,6 +28,7 @@ extern const kv_grader kv_grader_longbench_f1, kv_grader_longbench_f1_line, kv_g
     kv_grader_longbench_retrieval, kv_grader_longbench_retrieval_zh, kv_grader_longbench_count,
     kv_grader_longbench_code, kv_grader_longbench_v2;
 extern const kv_grader kv_grader_ruler_all, kv_grader_ruler_part, kv_grader_all_phrases;
+extern const kv_grader kv_grader_tsv, kv_grader_program, kv_grader_tom, kv_grader_travel;
 
 /* NULL when there is none of that name. */
 const kv_grader *kv_grader_find(const char *name);
@@ -48,6 +50,8 @@ int kv_span_line(kv_span *rest, kv_span *line);
 /* The text between the first <tag> and the first </tag> of the output, trimmed.  0 when either is missing or the
  * closing one comes first. */
 int kv_span_tag(const char *output, const char *tag, kv_span *out);
+/* The text behind the last </think>, where a model marks the end of its thinking; else all of it. */
+const char *kv_after_thinking(const char *output);
 /* Stores a as the extracted answer, cut to fit at a character boundary, and sets answered. */
 void kv_grade_extract(kv_grade *g, kv_span a);
 

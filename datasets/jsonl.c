@@ -3,6 +3,7 @@
 
 #include "engine/file.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -75,16 +76,45 @@ int kv_json_objects(const char *path, kv_jsonl_row row, void *user, int *n_rows,
     return rc;
 }
 
+int kv_data_path(const kv_source_args *a, char *out, size_t cap, kv_error *err) {
+    if (snprintf(out, cap, "%s/%s", a->root, a->file->data) < (int)cap) return KV_OK;
+    return kv_fail(err, KV_EARG, "path too long: %.200s...", out);
+}
+
+/* Reads a->file's data file; path gets its name. */
+static int read_data(const kv_source_args *a, char *path, size_t cap, char **text, size_t *size, kv_error *err) {
+    int rc = kv_data_path(a, path, cap, err);
+    return rc ? rc : kv_read_file(path, text, size, err);
+}
+
+int kv_jsonl_count(const kv_source_args *a, int *out, kv_error *err) {
+    char path[1024], *text = NULL;
+    size_t size;
+    int rc = read_data(a, path, sizeof path, &text, &size, err);
+    if (rc) return rc;
+    *out = 0;
+    for (const char *s = text; *s && *out < INT_MAX; ++*out) {
+        s += strcspn(s, "\n");
+        s += *s != 0;
+    }
+    free(text);
+    return *out ? KV_OK : kv_fail(err, KV_EFORMAT, "%s: the file has no items", path);
+}
+
+int kv_jsonl_parse(const kv_source_args *a, const char *path, char *text, size_t size, kv_jsonl_row row, void *user,
+                   kv_error *err) {
+    return strlen(text) == size
+               ? read_rows(a, path, text, row, user, err)
+               : kv_fail(err, KV_EFORMAT, "%s: the file has a zero byte; expected lines of JSON", path);
+}
+
 int kv_jsonl_read(const kv_source_args *a, kv_jsonl_row row, void *user, char sha256[65], kv_error *err) {
     char path[1024], *text = NULL;
     size_t size;
-    if (snprintf(path, sizeof path, "%s/%s", a->root, a->file->data) >= (int)sizeof path)
-        return kv_fail(err, KV_EARG, "path too long: %.200s...", path);
-    int rc = kv_read_file(path, &text, &size, err);
+    int rc = read_data(a, path, sizeof path, &text, &size, err);
     if (rc) return rc;
     kv_sha256_bytes(text, size, sha256);
-    rc = strlen(text) == size ? read_rows(a, path, text, row, user, err)
-                              : kv_fail(err, KV_EFORMAT, "%s: the file has a zero byte; expected lines of JSON", path);
+    rc = kv_jsonl_parse(a, path, text, size, row, user, err);
     free(text);
     return rc;
 }

@@ -3,6 +3,7 @@
  * A line of data holds the connections in the order of the prompt, each [from, to, by], and the two ends of the
  * route.  The sentences of the prompt and the route itself follow from them. */
 #include "datasets/jsonl.h"
+#include "datasets/path_world.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -35,61 +36,33 @@ static void close_worlds(kv_source_state *s) {
     s->impl = NULL;
 }
 
-/* Element k of an edge, or NULL. */
-static const char *edge_text(const cJSON *edge, int k) {
-    return cJSON_GetStringValue(cJSON_GetArrayItem(edge, k));
-}
-
-static const cJSON *edge_from(const cJSON *edges, const char *city) {
+/* The row's connections, in *out (malloc'd); their number, 0 when a row is not of the expected form. */
+static int read_edges(const cJSON *edges, kv_path_edge **out) {
     const cJSON *e;
-    cJSON_ArrayForEach(e, edges) if (!strcmp(edge_text(e, 0), city)) return e;
-    return NULL;
-}
-
-/* Appends the steps from src to dst; 0 when there is no route. */
-static int write_route(const cJSON *edges, const char *src, const char *dst, kv_text *out) {
-    int left = cJSON_GetArraySize(edges);
-    for (const char *at = src; strcmp(at, dst); left--) {
-        const cJSON *e = left > 0 ? edge_from(edges, at) : NULL;
-        if (!e) return 0;
-        if (out->n) kv_text_puts(out, "\n");
-        kv_text_puts(out, "From ");
-        kv_text_puts(out, at);
-        kv_text_puts(out, ", take a ");
-        kv_text_puts(out, edge_text(e, 2));
-        kv_text_puts(out, " to ");
-        at = edge_text(e, 1);
-        kv_text_puts(out, at);
-        kv_text_puts(out, ".");
-    }
-    return out->n > 0;
-}
-
-static int write_cities(const cJSON *edges, kv_text *out) {
-    const cJSON *e;
+    int n = 0;
+    *out = cJSON_IsArray(edges) ? calloc((size_t)cJSON_GetArraySize(edges) + 1, sizeof **out) : NULL;
+    if (!*out) return 0;
     cJSON_ArrayForEach(e, edges) {
-        const char *from = edge_text(e, 0), *to = edge_text(e, 1), *by = edge_text(e, 2);
-        if (cJSON_GetArraySize(e) != 3 || !from || !to || !by || !*from || !*to || !*by) return 0;
-        if (out->n) kv_text_puts(out, "\n");
-        kv_text_puts(out, from);
-        kv_text_puts(out, " is a lively city. You can travel from ");
-        kv_text_puts(out, from);
-        kv_text_puts(out, " to ");
-        kv_text_puts(out, to);
-        kv_text_puts(out, " by ");
-        kv_text_puts(out, by);
-        kv_text_puts(out, ".");
+        const char *text[3];
+        for (int k = 0; k < 3; k++) {
+            text[k] = cJSON_GetStringValue(cJSON_GetArrayItem(e, k));
+            if (cJSON_GetArraySize(e) != 3 || !text[k] || !*text[k]) return 0;
+        }
+        (*out)[n++] = (kv_path_edge){text[0], text[1], text[2]};
     }
-    return out->n > 0;
+    return n;
 }
 
 /* Fills the two texts; they stay the caller's to free. */
 static int write_world(const cJSON *row, world *w, kv_text *cities, kv_text *route, const char *where, kv_error *err) {
-    const cJSON *edges = cJSON_GetObjectItemCaseSensitive(row, "edges");
     const char *src = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "src"));
     const char *dst = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "dst"));
-    int ok = cJSON_IsArray(edges) && src && dst && write_cities(edges, cities);
-    int found = ok && write_route(edges, src, dst, route);
+    kv_path_edge *edges;
+    int n = read_edges(cJSON_GetObjectItemCaseSensitive(row, "edges"), &edges);
+    int ok = n > 0 && src && dst;
+    if (ok) kv_path_write_cities(edges, n, cities);
+    int found = ok && kv_path_write_route(edges, n, src, dst, route);
+    free(edges);
     if (cities->failed || route->failed) return kv_fail(err, KV_ENOMEM, "%s: no memory for the item", where);
     if (!ok)
         return kv_fail(err, KV_EFORMAT, "%s: expected {\"edges\":[[from,to,by],...],\"src\":...,\"dst\":...}", where);

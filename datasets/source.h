@@ -22,8 +22,8 @@ typedef struct kv_source_args {
     const char *data_dir;           /* --data: folder of the user's own data files, or NULL */
     const kv_task_variant *variant; /* the one that was chosen */
     int no_items;                   /* outputs bring their own answers: a source with `own` opens without its data */
-    const char *qa_data; /* folder of SQuAD and HotpotQA, or NULL */
-    int64_t max_new;     /* the variant's limit on new tokens */
+    const char *qa_data;            /* folder of SQuAD and HotpotQA, or NULL */
+    int64_t max_new;                /* the variant's limit on new tokens */
     kv_measure_fn *measure;
     const void *task; /* for measure */
 } kv_source_args;
@@ -43,7 +43,8 @@ typedef struct kv_source {
     int seeded;                /* takes seed=; n is then a parameter */
     int reads_data;            /* takes data and items */
     int reads_shots;           /* takes shots, shot and shot_items */
-    const char *data_kind;     /* what graders find in kv_item.data: "countdown" (kv_countdown *) or NULL */
+    const char *data_kind; /* what graders find in kv_item.data: "countdown" (kv_countdown *), "programs" (kv_program
+                            * *), "travel" (kv_travel *) or NULL */
     int (*open)(const kv_source_args *a, kv_source_state *out, kv_error *err);
     /* Appends item i's values (parallel to slots) and sets *data (owned by the source).  Want of memory shows in a
      * value's `failed`.  Only reads impl, so several threads may call it. */
@@ -66,6 +67,8 @@ extern const kv_source kv_source_rows, kv_source_countdown, kv_source_countdown_
     kv_source_rows_5shot;
 extern const kv_source kv_source_longbench, kv_source_longbench_v2;
 extern const kv_source kv_source_niah, kv_source_vt, kv_source_cwe, kv_source_fwe, kv_source_qa, kv_source_needle_grid;
+extern const kv_source kv_source_path_gen, kv_source_tom, kv_source_tom_gen, kv_source_programs, kv_source_pages,
+    kv_source_travel;
 
 /* NULL when there is none of that name. */
 const kv_source *kv_source_find(const char *name);

@@ -5,6 +5,7 @@
 #include "datasets/task.h"
 
 #include "datasets/graders.h"
+#include "datasets/jsonl.h"
 #include "datasets/source.h"
 #include "datasets/text_tools.h"
 #include "engine/file.h"
@@ -30,11 +31,12 @@ struct kv_task {
     kv_task_info info;
 };
 
-static const kv_source *const sources[] = {&kv_source_rows,      &kv_source_countdown,    &kv_source_countdown_gen,
-                                           &kv_source_path,      &kv_source_needle,       &kv_source_rows_5shot,
-                                           &kv_source_longbench, &kv_source_longbench_v2, &kv_source_niah,
-                                           &kv_source_vt,        &kv_source_cwe,          &kv_source_fwe,
-                                           &kv_source_qa,        &kv_source_needle_grid};
+static const kv_source *const sources[] = {
+    &kv_source_rows,    &kv_source_countdown,   &kv_source_countdown_gen, &kv_source_path,
+    &kv_source_needle,  &kv_source_rows_5shot,  &kv_source_longbench,     &kv_source_longbench_v2,
+    &kv_source_niah,    &kv_source_vt,          &kv_source_cwe,           &kv_source_fwe,
+    &kv_source_qa,      &kv_source_needle_grid, &kv_source_path_gen,      &kv_source_tom,
+    &kv_source_tom_gen, &kv_source_programs,    &kv_source_pages,         &kv_source_travel};
 
 const kv_source *kv_source_find(const char *name) {
     for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
@@ -68,16 +70,18 @@ int kv_source_identity(const kv_source_args *a, const char *what, const char *te
     return rc;
 }
 
+static int unknown_source(const kv_task_file *f, kv_error *err) {
+    char names[400] = "";
+    for (size_t i = 0, n = 0; i < sizeof sources / sizeof *sources && n < sizeof names; i++)
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", sources[i]->name);
+    return kv_fail(err, KV_EFORMAT, "%s:%d: no source '%s'; known are %s", f->path, f->source_line, f->source, names);
+}
+
 /* The source exists, and the file declares exactly what it needs. */
 static int bind_source(kv_task *t, kv_error *err) {
     const kv_task_file *f = &t->file;
     const kv_source *s = t->source = kv_source_find(f->source);
-    char known[256] = "";
-    for (size_t i = 0; i < sizeof sources / sizeof *sources && !s; i++)
-        snprintf(known + strlen(known), sizeof known - strlen(known), "%s%s", i ? ", " : "", sources[i]->name);
-    if (!s)
-        return kv_fail(err, KV_EFORMAT, "%s:%d: no source '%s'; known are %s", f->path, f->source_line, f->source,
-                       known);
+    if (!s) return unknown_source(f, err);
     if (s->reads_data != (f->data != NULL))
         return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s", f->path, f->source_line, s->name,
                        s->reads_data ? "needs 'data' and 'items'" : "takes no 'data' and 'items'");
@@ -105,7 +109,7 @@ static int bind_source(kv_task *t, kv_error *err) {
 static int bind_grader(const kv_task *t, const kv_task_variant *v, const kv_grader **out, kv_error *err) {
     const kv_grader *g = kv_grader_find(v->grader);
     if (!g) {
-        char names[400];
+        char names[600];
         kv_grader_names(names, sizeof names);
         return kv_fail(err, KV_EFORMAT, "%s:%d: no grader '%s'; known are %s", t->file.path, v->grader_line, v->grader,
                        names);
@@ -298,8 +302,7 @@ static int look_for_data(const kv_task *t, const char *data, const char *root, k
     if (!data || !t->file.fetch) return KV_OK;
     int n = snprintf(path, sizeof path, "%s/%s", root, data);
     if (n < (int)sizeof path && stat(path, &st) == 0) return KV_OK;
-    return kv_fail(err, KV_ENOTFOUND, "task %s: %.150s is not there; run scripts/get_data.sh %.40s", t->info.name, path,
-                   t->file.fetch);
+    return kv_fail(err, KV_ENOTFOUND, "task %s: %.150s is not there; run %.80s", t->info.name, path, t->file.fetch);
 }
 
 /* Prompt and answer's start of these values; *split is the question's place in the prompt. */
@@ -341,6 +344,7 @@ static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error 
     t->seed = o->seed;
     for (int i = 0; i < t->file.n_params; i++) t->params[i] = t->file.params[i].value;
     if (rest && (rc = set_params(t, rest, err))) return rc;
+    if (t->grader->ready && (rc = t->grader->ready(err))) return rc;
     if ((rc = settle_max_new(t, err))) return rc;
     t->tools = o->tools;
     t->count_tokens = o->count_tokens;
@@ -359,6 +363,7 @@ static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error 
                         .task = t};
     if ((rc = look_for_data(t, t->file.data, o->root, err)) || (rc = look_for_data(t, t->file.shots, o->root, err)))
         return rc;
+    if (t->file.items == KV_TASK_ANY_ITEMS && (rc = kv_jsonl_count(&a, &t->file.items, err))) return rc;
     if ((rc = t->source->open(&a, &t->items, err)) || (rc = check_templates(t, err))) return rc;
     if (t->source->prepare && (rc = t->source->prepare(&t->items, err))) return named(t, rc, err);
     return fill_info(t, o->seed, err);

@@ -73,6 +73,13 @@ static int set_count(reader *r, int *dst, const char *key, const char *value) {
     return KV_OK;
 }
 
+static int set_items(reader *r, const char *value) {
+    if (strcmp(value, "any")) return set_count(r, &r->f->items, "items", value);
+    if (r->f->items) return bad(r, "key 'items' was already given");
+    r->f->items = KV_TASK_ANY_ITEMS;
+    return KV_OK;
+}
+
 /* value: "900 in 10..100000". */
 static int add_param(reader *r, const char *name, const char *value) {
     kv_task_file *f = r->f;
@@ -180,7 +187,7 @@ static int set_task_key(reader *r, const char *key, const char *value) {
     if (!strcmp(key, "form")) return set_text(r, &f->form, key, value);
     if (!strncmp(key, "param.", 6)) return add_param(r, key + 6, value);
     if (!strcmp(key, "data")) return f->data_line = r->line, set_text(r, &f->data, key, value);
-    if (!strcmp(key, "items")) return f->items_line = r->line, set_count(r, &f->items, key, value);
+    if (!strcmp(key, "items")) return f->items_line = r->line, set_items(r, value);
     if (!strcmp(key, "fetch")) return set_text(r, &f->fetch, key, value);
     if (!strcmp(key, "shots")) return set_text(r, &f->shots, key, value);
     if (!strcmp(key, "shot")) return f->shot_line = r->line, set_text(r, &f->shot, key, value);

@@ -6,6 +6,8 @@
  *   source = rows | countdown | needle | ...  how items are made (source.h)
  *   form = essay words numbers                which kind of items, for sources that make several
  *   data = data/file.jsonl                    items = 200     only for sources that read a file; items is checked
+ *   fetch = command                           for data that is not part of the project: what brings it.  Where its
+ *                                             length is not known, items = any
  *   param.words = 900 in 1..1000000           a source's parameter: default and range
  *   gold = {slot}                             what the grader compares with (template.h)
  *   default = official                        the variant used when none is asked for
@@ -19,7 +21,6 @@
  *   cut = max_prompt                          a prompt of more tokens than this parameter says loses its middle; 0 =
  *                                             than the model takes with the answer
  *
- * Data that may not be part of the project: fetch = NAME tells to run scripts/get_data.sh NAME where data is missing.
  * Few-shot examples (source rows_5shot): shots = data/file.jsonl, shot_items = 7473, shot = template of one example.
  *
  * One blank after the equals sign belongs to the syntax, the rest of the line is the value.  Unknown, repeated and
@@ -32,6 +33,7 @@
 #define KV_TASK_VARIANTS 8
 #define KV_TASK_PARAMS 8
 #define KV_TASK_STOPS 7
+#define KV_TASK_ANY_ITEMS (-1)
 
 typedef struct kv_task_param {
     char name[24];
@@ -55,10 +57,10 @@ typedef struct kv_task_variant {
 typedef struct kv_task_file {
     char *path;
     char *title, *licence, *origin, *data, *gold; /* data is NULL for generators */
-    char *fetch;                                  /* what scripts/get_data.sh calls the data, or NULL */
+    char *fetch;                                  /* command that brings the data, NULL for data of the project */
     char *shots, *shot;                           /* data and template of examples, or NULL */
     int shot_items;
-    char *form;                                   /* or NULL */
+    char *form; /* or NULL */
     char source[32], default_variant[32];
     int version, items;
     kv_task_param params[KV_TASK_PARAMS];

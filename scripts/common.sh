@@ -18,6 +18,7 @@ libsqlite3-dev:@sqlite3
 libssl-dev:@libcrypto
 libzip-dev:@libzip
 libutf8proc-dev:@libutf8proc
+libseccomp-dev:@libseccomp
 libcmocka-dev:@cmocka
 libgmp-dev:@gmp
 libmpfr-dev:@mpfr

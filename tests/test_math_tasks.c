@@ -106,7 +106,7 @@ static void variants_without_a_chat_template_are_other_cells(void **state) {
 }
 
 static const char shot_task[] = "title = t\nversion = 1\nlicence = MIT\norigin = here\nsource = rows_5shot\n"
-                                "data = tasks/d.jsonl\nitems = 2\nfetch = pool\nshots = tasks/pool.jsonl\n"
+                                "data = tasks/d.jsonl\nitems = 2\nfetch = fetch-it pool\nshots = tasks/pool.jsonl\n"
                                 "shot_items = 30\nshot = <{q}>\ngold = {q}\ndefault = v\n"
                                 "[v]\nprompt = {shots} {q}\nmax_new = 5\ngrader = needle\n";
 
@@ -128,7 +128,7 @@ static void examples_are_drawn_for_each_item(void **state) {
     scratch_write(&tasks, "t.task", shot_task, strlen(shot_task));
     scratch_write(&tasks, "d.jsonl", "{\"q\":\"one\"}\n{\"q\":\"two\"}", 23);
     assert_int_equal(open_in(&root, &t, &err), KV_ENOTFOUND);
-    assert_non_null(strstr(err.text, "tasks/pool.jsonl is not there; run scripts/get_data.sh pool"));
+    assert_non_null(strstr(err.text, "tasks/pool.jsonl is not there; run fetch-it pool"));
     for (int i = 0; i < 30; i++) kv_text_printf(&pool, "{\"q\":\"p%d\"}\n", i);
     scratch_write(&tasks, "pool.jsonl", pool.s, pool.n);
     if (open_in(&root, &t, &err)) fail_msg("%s", err.text);
