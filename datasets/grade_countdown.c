@@ -7,6 +7,9 @@
  * no line is bad the index is that of the last one compared: a perfect search without a solution gets (n - 1) / n.
  * The reference gives -1 / n to a text of the first line only; that is 0 here.
  *
+ * That is compat.  score also wants what the prompt asks for, no result that is negative or above 2000, and of an
+ * output with a </think> reads only what follows.
+ *
  * countdown_short differs in one point: it also accepts <Search Procedure> as the header. */
 #include "datasets/countdown.h"
 #include "datasets/fold.h"
@@ -63,13 +66,17 @@ static int apply_equation(kv_span line, int64_t *v, int *n) {
     return holds;
 }
 
-static int is_solution(const kv_countdown *p, kv_span text) {
+/* *by_the_rules: no result is negative or above KV_COUNTDOWN_MAX. */
+static int is_solution(const kv_countdown *p, kv_span text, int *by_the_rules) {
     kv_span line;
     int64_t v[4];
     int n = 4;
+    *by_the_rules = 1;
     for (int i = 0; i < 4; i++) v[i] = p->nums[i];
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 3; i++) {
         if (!kv_span_line(&text, &line) || !apply_equation(line, v, &n)) return 0;
+        *by_the_rules &= v[n - 1] >= 0 && v[n - 1] <= KV_COUNTDOWN_MAX;
+    }
     return !text.s && v[0] == p->target;
 }
 
@@ -110,14 +117,28 @@ static const char *after_last(const char *text, const char *header) {
     return last;
 }
 
+static int is_solved(const kv_countdown *p, const char *output, kv_span *solution, int *by_the_rules) {
+    *by_the_rules = 0;
+    *solution = (kv_span){NULL, 0};
+    return kv_span_tag(output, "Solution", solution) && is_solution(p, *solution, by_the_rules);
+}
+
 static void grade(const void *data, const char *output, int tagged, kv_grade *g) {
     const kv_countdown *p = data;
     kv_span solution;
-    if (kv_span_tag(output, "Solution", &solution)) {
-        kv_grade_extract(g, solution);
-        g->score = g->partial = is_solution(p, solution);
-        if (g->score > 0) return;
-    }
+    int by_the_rules;
+    g->rule = "Solution tags";
+    g->compat = is_solved(p, output, &solution, &by_the_rules);
+    output = kv_after_thinking(output);
+    int solved = is_solved(p, output, &solution, &by_the_rules);
+    if (solution.s) kv_grade_extract(g, solution);
+    g->score = solved && by_the_rules;
+    g->partial = solved;
+    g->reason = !solution.s     ? "no <Solution>"
+                : !solved       ? "the equations do not reach the target from the numbers"
+                : !by_the_rules ? "a result is negative or above 2000"
+                                : NULL;
+    if (solved) return;
     const char *search = after_last(output, "# Search Procedure");
     if (tagged) {
         const char *other = after_last(output, "<Search Procedure>");
@@ -143,6 +164,6 @@ static void grade_short(const void *data, const char *gold, const char *output, 
 }
 
 const kv_grader kv_grader_countdown = {
-    .name = "countdown", .version = 1, .data_kind = "countdown", .grade = grade_official};
+    .name = "countdown", .version = 2, .data_kind = "countdown", .sets_compat = 1, .grade = grade_official};
 const kv_grader kv_grader_countdown_short = {
-    .name = "countdown_short", .version = 1, .data_kind = "countdown", .grade = grade_short};
+    .name = "countdown_short", .version = 2, .data_kind = "countdown", .sets_compat = 1, .grade = grade_short};

@@ -47,13 +47,13 @@ static void countdown_equations_decide(void **state) {
          "40 + 19 =59\n59 - 23 = 36 \n36 - 7 = 29"},
         /* another order and another way */
         {SOLUTION("19 + 40 = 59\n59 - 7 = 52\n52 - 23 = 29"), 1, 1, "19 + 40 = 59\n59 - 7 = 52\n52 - 23 = 29"},
-        /* negative intermediates are not rejected */
+        /* negative results are not what the prompt asks for (compat takes them) */
         {SOLUTION("7 - 23 = -16\n40 + 19 = 59\n59 - 30 = 29"), 0, 0, "7 - 23 = -16\n40 + 19 = 59\n59 - 30 = 29"},
         {SOLUTION("7 - 23 = -16\n-16 + 19 = 3\n40 - 3 = 37"), 0, 0, "7 - 23 = -16\n-16 + 19 = 3\n40 - 3 = 37"},
-        {SOLUTION("19 - 23 = -4\n40 + -4 = 36\n36 - 7 = 29"), 1, 1, "19 - 23 = -4\n40 + -4 = 36\n36 - 7 = 29"},
+        {SOLUTION("19 - 23 = -4\n40 + -4 = 36\n36 - 7 = 29"), 0, 1, "19 - 23 = -4\n40 + -4 = 36\n36 - 7 = 29"},
         /* - is looked for before *, so a negative left factor cannot be parsed */
-        {SOLUTION("40 - 7 = 33\n19 - 23 = -4\n33 + -4 = 29"), 1, 1, "40 - 7 = 33\n19 - 23 = -4\n33 + -4 = 29"},
-        {SOLUTION("40 - 7 = 33\n19 - 23 = -4\n-4 + 33 = 29"), 1, 1, "40 - 7 = 33\n19 - 23 = -4\n-4 + 33 = 29"},
+        {SOLUTION("40 - 7 = 33\n19 - 23 = -4\n33 + -4 = 29"), 0, 1, "40 - 7 = 33\n19 - 23 = -4\n33 + -4 = 29"},
+        {SOLUTION("40 - 7 = 33\n19 - 23 = -4\n-4 + 33 = 29"), 0, 1, "40 - 7 = 33\n19 - 23 = -4\n-4 + 33 = 29"},
         /* wrong arithmetic, a number not at hand, one used twice, wrong target, two or four lines, no integer */
         {SOLUTION("40 + 19 = 60\n60 - 23 = 37\n36 - 7 = 29"), 0, 0, "40 + 19 = 60\n60 - 23 = 37\n36 - 7 = 29"},
         {SOLUTION("40 + 18 = 58\n58 - 23 = 35\n36 - 7 = 29"), 0, 0, "40 + 18 = 58\n58 - 23 = 35\n36 - 7 = 29"},

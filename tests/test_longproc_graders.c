@@ -14,6 +14,7 @@
 
 #include <zip.h>
 
+#include "datasets/countdown.h"
 #include "datasets/graders.h"
 #include "datasets/programs.h"
 #include "datasets/task.h"
@@ -110,6 +111,41 @@ static void trip_plans(void **state) {
     };
     (void)state;
     CHECK("travel_planning", &trip, "", rows);
+}
+
+static void routes(void **state) {
+    static const verdict rows[] = {
+        {"<Route>\nA.\nB.\n</Route>", 1, 1, 1, 1, NULL},
+        {"<think><Route>A.</Route></think><Route>\nA.\nB.\n</Route>", 1, 0, 1, 1, NULL},
+        {"<Route>A.\nB.</Route></think>", 0, 1, 0, 0, "no <Route>"},
+        {"<Route>A.\nC.</Route>", 0, 0, 1, 1, "another route"}, /* the failing line is counted */
+    };
+    (void)state;
+    CHECK("path_traversal", NULL, "A.\nB.", rows);
+}
+
+static void countdown_solutions(void **state) {
+    static const kv_countdown problem = {{40, 19, 23, 7}, 29}, large = {{50, 49, 2, 100}, 24};
+    static const char rules[] = "a result is negative or above 2000";
+    static const verdict rows[] = {
+        {"<Solution>40 + 19 = 59\n59 - 23 = 36\n36 - 7 = 29</Solution>", 1, 1, 1, 1, NULL},
+        {"<Solution>19 - 23 = -4\n40 + -4 = 36\n36 - 7 = 29</Solution>", 0, 1, 1, 1, rules},
+        {"<Solution>no</Solution></think><Solution>40 + 19 = 59\n59 - 23 = 36\n36 - 7 = 29</Solution>", 1, 0, 1, 1,
+         NULL},
+        {"<Solution>40 + 19 = 59</Solution>", 0, 0, 0, 1, "the equations do not reach the target from the numbers"},
+        {"40 + 19 = 59", 0, 0, 0, 0, "no <Solution>"},
+    };
+    static const verdict above[] = {{"<Solution>50 * 49 = 2450\n2450 - 2 = 2448\n2448 / 100 = 24</Solution>", 0, 0, 0,
+                                     1, "the equations do not reach the target from the numbers"},
+                                    {"<Solution>50 * 49 = 2450\n2450 - 50 = 2400\n2400 / 100 = 24</Solution>", 0, 0, 0,
+                                     1, "the equations do not reach the target from the numbers"}};
+    static const kv_countdown big = {{50, 49, 50, 100}, 24};
+    static const verdict over[] = {
+        {"<Solution>50 * 49 = 2450\n2450 - 50 = 2400\n2400 / 100 = 24</Solution>", 0, 1, 1, 1, rules}};
+    (void)state;
+    CHECK("countdown", &problem, "", rows);
+    CHECK("countdown", &large, "", above);
+    CHECK("countdown", &big, "", over);
 }
 
 static void programs(void **state) {
@@ -296,6 +332,8 @@ int main(void) {
         cmocka_unit_test(tables),
         cmocka_unit_test(belief_traces),
         cmocka_unit_test(trip_plans),
+        cmocka_unit_test(routes),
+        cmocka_unit_test(countdown_solutions),
         cmocka_unit_test(programs),
         cmocka_unit_test(any_bytes_get_a_grade),
         cmocka_unit_test(bad_rows_are_refused),
