@@ -96,8 +96,10 @@ static int add_rules(scmp_filter_ctx ctx, const kv_sandbox_job *job) {
     for (size_t i = 0; !rc && i < sizeof program_calls / sizeof *program_calls; i++)
         rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, program_calls[i], 0);
     if (!rc)
-        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(execveat), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)job->program));
-    if (!rc) rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0)); /* only asking */
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(execveat), 1,
+                              SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)job->program, 0));
+    if (!rc)
+        rc = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, CALL(prlimit64), 1, SCMP_A2(SCMP_CMP_EQ, 0, 0)); /* only asking */
     return rc;
 }
 
