@@ -67,7 +67,7 @@ static const char *compare(kv_span answer, const char *gold_text, int one_to_one
     int ok = kv_csv_read(kv_unicode_trim((kv_span){gold_text, strlen(gold_text)}), &gold);
     const char *why = kv_csv_read(answer, &prediction) ? NULL : prediction.error;
     if (!ok) why = gold.error;
-    if (!why && !prediction.n_rows) why = "the table has no row";
+    if (!why && (!prediction.n_rows || !gold.n_rows)) why = "the table has no row";
     if (!why && prediction.n_columns != gold.n_columns) why = "the table has another number of columns";
     if (!why) {
         qsort(gold.rows, gold.n_rows, sizeof *gold.rows, by_text);

@@ -43,8 +43,7 @@ typedef struct kv_source {
     int seeded;                /* takes seed=; n is then a parameter */
     int reads_data;            /* takes data and items */
     int reads_shots;           /* takes shots, shot and shot_items */
-    const char *data_kind; /* what graders find in kv_item.data: "countdown" (kv_countdown *), "programs" (kv_program
-                            * *), "travel" (kv_travel *) or NULL */
+    const char *data_kind;     /* what kv_item.data points to: "countdown", "programs", "travel" (kv_...) or NULL */
     int (*open)(const kv_source_args *a, kv_source_state *out, kv_error *err);
     /* Appends item i's values (parallel to slots) and sets *data (owned by the source).  Want of memory shows in a
      * value's `failed`.  Only reads impl, so several threads may call it. */

@@ -62,7 +62,7 @@ typedef struct kv_task_file {
     int shot_items;
     char *form; /* or NULL */
     char source[32], default_variant[32];
-    int version, items;
+    int version, items; /* items: KV_TASK_ANY_ITEMS until the source is opened */
     kv_task_param params[KV_TASK_PARAMS];
     int n_params;
     kv_task_variant variants[KV_TASK_VARIANTS];

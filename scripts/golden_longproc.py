@@ -27,9 +27,9 @@ sys.path.insert(0, str(HERE))
 import get_longproc  # noqa: E402
 import golden_prompts  # noqa: E402
 
-PIECES = ["the ", " a ", "an", ".", ",", "'", "\u2019", '"', "\t", "\t\t", "\r", "\n", "\n\n", " ", "  ", "\u00a0", "\u2028",
-          "\x1c", "- ", "-", "\n- extra", "  - x", "N/A", "\u00c9", "\u0130", "\u03a3", "\u00e9a", "None", "0", "7", "12-19",
-          "Day 3: Fly from Rome to Oslo.", "```", "```tsv\n", "</Plan>", "<Plan>", "<Route>", "</Route>", "</Solution>",
+PIECES = ["the ", " a ", "an", ".", ",", "'", "\u2019", '"', "\t", "\t\t", "\r", "\n", "\n\n", " ", "  ", "\u00a0",
+          "\u2028", "\x1c", "- ", "-", "\n- extra", "  - x", "N/A", "\u00c9", "\u0130", "\u03a3", "\u00e9a", "None", "0", "7",
+          "12-19", "Day 3: Fly from Rome to Oslo.", "```", "```tsv\n", "</Plan>", "<Plan>", "<Route>", "</Route>", "</Solution>",
           "<Solving Procedure>", "# Search Procedure", "Final Answer: x", "drop this branch", "=", "\U0001f600"]
 
 
@@ -91,8 +91,8 @@ TAGS = {"path_traversal": "Route", "countdown": "Solution", "travel_planning": "
 
 
 def verdict(task, judge, text, example):
-    """None where the published evaluator fails (countdown calls eval) or reads a closing tag before an opening one as an
-    empty answer, which the project does not."""
+    """None where the published evaluator fails (countdown calls eval), or where a closing tag comes before an opening
+    one, which it reads as an empty answer and the project as none."""
     tag = next((t for name, t in TAGS.items() if task.startswith(name)), None)
     if tag and -1 < text.find(f"</{tag}>") < text.find(f"<{tag}>"):
         return None
@@ -138,29 +138,27 @@ def draw_trip(rng):
             constraints.append({"type": "fixed", "city": city, "start_day": first, "end_day": last})
     flights = {(a[0], b[0]) for a, b in zip(plan, plan[1:])}
     flights |= {tuple(rng.sample(cities, 2)) for _ in range(rng.randrange(3 * n))}
-    return {"constraints": constraints, "connected_cities": [list(f) for f in rng.sample(sorted(flights), len(flights))],
+    flights = rng.sample(sorted(flights), len(flights))
+    return {"constraints": constraints, "connected_cities": [list(f) for f in flights],
             "num_cities": n, "total_days": day, "disambig_question_text": "?", "estimated_output_tokens": 0}
 
 
 def solve_trip(evaluator, trip):
-    """Adds the plan that the published search finds."""
-    found = []
-    keep, evaluator.format_result_plan = evaluator.format_result_plan, lambda s: found.append(s) or keep(s)
-    class Any(str):
-        def __eq__(self, other):
-            return True
-        def strip(self, *_):
-            return self
-        def split(self, *_):
-            return [self, self]
-    trip["ground_truth_plan"] = Any()
+    """The published procedure for a trip, which gets the plan that the search finds as its expected one."""
+    keep = evaluator.format_result_plan
+
+    def note(stays):
+        text = keep(stays)
+        trip["ground_truth_plan"] = "\n\n" + text
+        trip["ground_truth_cities"] = "**".join(s["city"] for s in stays)
+        trip["ground_truth_durations"] = "**".join(str(s["num_days"]) for s in stays)
+        return text
+
+    evaluator.format_result_plan = note
     try:
-        text = evaluator.build_travel_plan_demonstration(trip)
+        return evaluator.build_travel_plan_demonstration(trip)
     finally:
         evaluator.format_result_plan = keep
-    trip["ground_truth_cities"] = "**".join(s["city"] for s in found[0])
-    trip["ground_truth_durations"] = "**".join(str(s["num_days"]) for s in found[0])
-    return text
 
 
 def trips(evaluator, wanted, rng):

@@ -22,13 +22,13 @@ PATHS = [{"context_repr": [{"src": "B", "dst": "C", "transit": "bus"}, {"src": "
           "question_repr": ["A", "C"],
           "context_nl": "\n".join([get_longproc.WORLD, CITY.format("B", "C"), CITY.format("A", "B")]),
           "answer_nl": "From A, take a bus to B.\nFrom B, take a bus to C."}]
-STORIES = [{"story_components": "Agents: [Ann, Bob].\nObjects: [the fork, the toy car].\nRooms: [the den, the craft room].\n"
-                                "Containers: [the den's tray, the den's tv stand, the craft room's tray, the craft "
-                                "room's tv stand]",
-            "story": "Step 0: Ann is in the den; Bob is in the craft room; the fork is on the den's tray; the toy car is on "
-                     "the den's tv stand.\nStep 1: Ann moves to the craft room, and moves the toy car to the craft room's "
-                     "tv stand.\nStep 2: Bob leaves the room he was in.\nStep 3: Bob enters the den.\nStep 4: Bob moves "
-                     "the fork to the den's tv stand.\nStep 5: Bob moves to the craft room.",
+STORIES = [{"story_components": "Agents: [Ann, Bob].\nObjects: [the fork, the toy car].\nRooms: [the den, the craft "
+                                "room].\nContainers: [the den's tray, the den's tv stand, the craft room's tray, the "
+                                "craft room's tv stand]",
+            "story": "Step 0: Ann is in the den; Bob is in the craft room; the fork is on the den's tray; the toy car "
+                     "is on the den's tv stand.\nStep 1: Ann moves to the craft room, and moves the toy car to the "
+                     "craft room's tv stand.\nStep 2: Bob leaves the room he was in.\nStep 3: Bob enters the den.\n"
+                     "Step 4: Bob moves the fork to the den's tv stand.\nStep 5: Bob moves to the craft room.",
             "question": "Where does Bob believe the toy car is?"}]
 TRIPS = [{"constraints": [{"type": "duration", "city": "Oslo", "num_days": 2},
                           {"type": "duration", "city": "Rome", "num_days": 3},
@@ -36,8 +36,8 @@ TRIPS = [{"constraints": [{"type": "duration", "city": "Oslo", "num_days": 2},
           "connected_cities": [["Rome", "Oslo"]], "ground_truth_cities": "Rome**Oslo", "ground_truth_durations": "3**2",
           "num_cities": 2, "disambig_question_text": "Where to?", "estimated_output_tokens": tokens}
          for tokens in (2047, 2048, 4095, 4096, 8191, 8192)]
-PAGES = [{"html_path": "webpage/W1_0.5k_1.html", "task_topic": "t", "task_description": "d", "filtering_instruction": "",
-          "tsv_header": "h", "gt": "h\n1"}]
+PAGES = [{"html_path": "webpage/W1_0.5k_1.html", "task_topic": "t", "task_description": "d",
+          "filtering_instruction": "", "tsv_header": "h", "gt": "h\n1"}]
 
 
 class GetLongProc(unittest.TestCase):

@@ -53,7 +53,8 @@ static void a_seed_gives_the_same_bytes_everywhere(void **state) {
         const char *spec, *sha256;
     } cases[] = {
         {"path_traversal_gen:n=5", "2889f8f63461c24b8f21be318d53e8c2419263aa173f2378a57b7b2b27fe2d97"},
-        {"path_traversal_gen:n=5:cities=900:max_steps=60", "88f824fb12bd62e52079bca922ac5364cc274474849fd7492d14cb7b97b4e0e0"},
+        {"path_traversal_gen:n=5:cities=900:max_steps=60",
+         "88f824fb12bd62e52079bca922ac5364cc274474849fd7492d14cb7b97b4e0e0"},
         {"tom_tracking_gen:n=5", "c690c586ccf18a010a31b84340fbf3000a7cbfcdac8fc73f2c16d533bd8322e5"},
     };
     char a[65], b[65];

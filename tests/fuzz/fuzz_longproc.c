@@ -4,6 +4,7 @@
  * The first byte chooses; what follows is "reference NUL output" for the graders, else the text.  Programs are left
  * out: their grader hands the text to a compiler. */
 #include "datasets/csv.h"
+#include "datasets/fold.h"
 #include "datasets/graders.h"
 #include "datasets/tom.h"
 #include "datasets/travel.h"
@@ -21,7 +22,7 @@ static void grade(const char *name, const void *data, const char *gold, const ch
 
 static void read_table(const char *text) {
     kv_csv t;
-    int ok = kv_csv_read((kv_span){text, strlen(text)}, &t);
+    int ok = kv_csv_read(kv_unicode_trim((kv_span){text, strlen(text)}), &t);
     if (ok == (t.error != NULL)) abort();
     for (size_t i = 0; ok && i < t.n_rows; i++) {
         size_t tabs = 0;
