@@ -22,6 +22,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,7 +119,8 @@ static const char *run_test(int program, const kv_program_test *t, kv_error *err
     int same = !rc && end.n_output == n && !memcmp(end.output, t->expected, n);
     free(end.output);
     if (rc) return not_graded;
-    if (end.how == KV_SANDBOX_TIMEOUT) return "a test takes too long";
+    int out_of_time = end.how == KV_SANDBOX_SIGNALED && (end.status == SIGKILL || end.status == SIGXCPU);
+    if (end.how == KV_SANDBOX_TIMEOUT || out_of_time) return "a test takes too long";
     if (end.how == KV_SANDBOX_TOO_LONG || !same) return "a test's output is wrong";
     return NULL;
 }

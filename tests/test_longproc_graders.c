@@ -154,6 +154,9 @@ static void programs(void **state) {
     static const verdict rows[] = {
         {"```c++\nint main() { int a, b; cin >> a >> b; cout << a + b << endl; return 3; }\n```", 1, 1, 1, 1, NULL},
         {"```cpp\nint main() { int a, b; cin >> a >> b; cout << 3 << endl; }\n```", 0, 0, 0, 1, wrong},
+        {"```cpp\nint main() { int a, b; cin >> a >> b; cout << a + b << endl; abort(); }\n```", 1, 1, 1, 1, NULL},
+        {"```cpp\nint main() { int a, b; cin >> a >> b; cout << a + b << endl; for (;;) {} }\n```", 0, 0, 0, 1,
+         "a test takes too long"},
         {"```cpp\nint main() { cout << \"3\" }\n```", 0, 0, 0, 1, "does not compile"},
         {"int main() {}", 0, 0, 0, 0, "no ```cpp block"},
         {"```cpp\nint main() {}", 0, 0, 0, 0, "no ```cpp block"},
