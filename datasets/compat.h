@@ -12,9 +12,6 @@
 
 enum { KV_COMPAT_MAX = 4096 };
 
-/* The strict half, which every maths grader shares (grade_math.c).  flags: KV_PARSE_PERCENT or 0. */
-void kv_grade_strict(const char *gold, const char *output, unsigned flags, kv_grade *g);
-
 /* The whole path from output to verdict, 0 or 1. */
 int kv_compat_grade(const char *gold, const char *output);
 

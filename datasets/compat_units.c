@@ -180,8 +180,8 @@ static void remove_unit(kv_text *t, const char *unit, int s) {
     kv_span a = kv_str_span(t);
     kv_text out = {0};
     size_t i = 0, before, after, n, done = 0;
-    char first[2] = {*unit, 0};
-    if (!kv_str_has(a, first)) return;
+    size_t fixed = strcspn(unit, ".");
+    if (!memmem(a.s, a.n, unit, fixed)) return;
     while (i <= a.n) {
         int word;
         if ((n = match_at(a, i, unit, s, &before, &after))) {
@@ -204,7 +204,10 @@ static void remove_unit(kv_text *t, const char *unit, int s) {
 }
 
 void kv_compat_remove_units(kv_text *t) {
+    char there[256] = {0}; /* most units do not even begin with a character of the text */
+    for (size_t i = 0; i < t->n; i++) there[(unsigned char)t->s[i]] = 1;
     for (int pass = 0; pass < 2; pass++)
         for (int s = 0; s < 2; s++)
-            for (size_t k = 0; k < sizeof units / sizeof *units && t->n; k++) remove_unit(t, units[k], s);
+            for (size_t k = 0; k < sizeof units / sizeof *units && t->n; k++)
+                if (there[(unsigned char)*units[k]]) remove_unit(t, units[k], s);
 }

@@ -4,7 +4,7 @@
  * Two filters read each output: strict-match, a sentence of the prompt's examples, is the compat verdict;
  * flexible-extract, the last number, is told in the reason.  Both are exact string matches. */
 #include "datasets/compat.h"
-#include "datasets/math_parse.h"
+#include "datasets/math_compare.h"
 
 #include <string.h>
 

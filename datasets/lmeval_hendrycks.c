@@ -3,7 +3,7 @@
  *
  * Where a rule of the reference raises an exception, the unchanged texts are compared. */
 #include "datasets/compat.h"
-#include "datasets/math_parse.h"
+#include "datasets/math_compare.h"
 
 #include <ctype.h>
 #include <string.h>

@@ -171,10 +171,14 @@ static int compare_digits(const kv_math_node *gold, const kv_math_node *answer) 
     return same ? KV_SAME | KV_SAME_BASE : 0;
 }
 
-/* (C) against c: choices have no case. */
+/* (C) */
+static int is_choice(const kv_math_node *a) {
+    return a->kind == KV_MATH_VARIABLE && a->bracketed && a->name.n == 1 && *a->name.s >= 'A' && *a->name.s <= 'J';
+}
+
+/* Choices have no case. */
 static int same_choice(const kv_math_node *gold, const kv_math_node *answer) {
-    return gold->kind == KV_MATH_VARIABLE && answer->kind == KV_MATH_VARIABLE && gold->bracketed && gold->name.n == 1 &&
-           *gold->name.s >= 'A' && *gold->name.s <= 'J' && answer->name.n == 1 && !answer->sub.n &&
+    return answer->kind == KV_MATH_VARIABLE && answer->name.n == 1 && !answer->sub.n &&
            *gold->name.s == toupper((unsigned char)*answer->name.s);
 }
 
@@ -214,7 +218,7 @@ static int compare(const kv_math_node *gold, int sg, const kv_math_node *answer,
         return compare_places(gold, answer);
     if (gold->kind == KV_MATH_MATRIX)
         return answer->kind == KV_MATH_MATRIX && gold->columns == answer->columns ? compare_places(gold, answer) : 0;
-    if (same_choice(gold, answer)) return KV_SAME;
+    if (is_choice(gold)) return same_choice(gold, answer) ? KV_SAME : 0;
     if (!kv_math_is_scalar(gold) || !kv_math_is_scalar(answer)) return 0;
     return kv_math_compare_scalar(gold, sg ? sg : 1, answer, sa ? sa : 1);
 }

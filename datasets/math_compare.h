@@ -29,5 +29,8 @@ int kv_math_is_closed(const kv_math_node *a);
 
 /* The strict verdict on one answer: 0 or 1; *reason gets a static text.  flags: KV_PARSE_PERCENT or 0. */
 int kv_math_strict(kv_span gold, kv_span answer, unsigned flags, const char **reason);
+/* grade_math.c: extraction and strict verdict of a whole output, which every maths grader shares: all of *g but compat.
+ */
+void kv_grade_strict(const char *gold, const char *output, unsigned flags, kv_grade *g);
 
 #endif

@@ -45,6 +45,38 @@ static int last_box(const char *text, kv_span *out) {
     return found != NULL;
 }
 
+/* Length of the number at p: digits with commas between groups of three, a fraction. */
+static size_t number(const char *p) {
+    size_t n = strspn(p, "0123456789");
+    while (n && p[n] == ',' && strspn(p + n + 1, "0123456789") == 3) n += 4;
+    if (p[n] == '.' && isdigit((unsigned char)p[n + 1])) n += 1 + strspn(p + n + 1, "0123456789");
+    return n;
+}
+
+/* "12 bolts of fiber": prose around a single number is dressing.  Formulas, and words that scale a number, are left. */
+static void unwrap_prose(kv_span *a) {
+    static const char *const scales[] = {"hundred", "thousand", "million", "billion", "dozen"};
+    kv_span only = {NULL, 0};
+    int words = 0, letters = 0;
+    for (size_t k = 0; k < sizeof scales / sizeof *scales; k++)
+        if (memmem(a->s, a->n, scales[k], strlen(scales[k]))) return;
+    for (size_t i = 0; i < a->n;) {
+        size_t n = isdigit((unsigned char)a->s[i]) ? number(a->s + i) : 0;
+        if (n) {
+            int minus = i && a->s[i - 1] == '-' && (i == 1 || !isalnum((unsigned char)a->s[i - 2]));
+            if (only.s || letters || i + n > a->n || (i + n < a->n && isalpha((unsigned char)a->s[i + n]))) return;
+            only = (kv_span){a->s + i - minus, n + (size_t)minus};
+            i += n;
+            continue;
+        }
+        if (!isalpha((unsigned char)a->s[i]) && !strchr(" $,.:'-%", a->s[i])) return;
+        letters = isalpha((unsigned char)a->s[i]) ? letters + 1 : 0;
+        words += letters == 2;
+        i++;
+    }
+    if (only.s && words) *a = only;
+}
+
 /* The rest of the line, or its first formula; the point that ends the sentence goes. */
 static int statement(const char *p, kv_span *out) {
     p += strspn(p, " :*\t");
@@ -62,6 +94,7 @@ static int statement(const char *p, kv_span *out) {
         if (p[i] == '.' && p[i + 1] == ' ') n = i;
     *out = kv_span_trim((kv_span){p, n});
     while (out->n && strchr(".*", out->s[out->n - 1])) out->n--;
+    unwrap_prose(out);
     return out->n > 0;
 }
 
@@ -74,14 +107,6 @@ static int after_answer(const char *text, kv_span *out) {
             if (p > last) last = p;
         }
     return last && statement(last, out);
-}
-
-/* Length of the number at p: digits with commas between groups of three, a fraction. */
-static size_t number(const char *p) {
-    size_t n = strspn(p, "0123456789");
-    while (n && p[n] == ',' && strspn(p + n + 1, "0123456789") == 3) n += 4;
-    if (p[n] == '.' && isdigit((unsigned char)p[n + 1])) n += 1 + strspn(p + n + 1, "0123456789");
-    return n;
 }
 
 /* In 16-3 the sign is an operator; in "is -3" it belongs to the number. */

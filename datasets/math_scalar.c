@@ -1,9 +1,9 @@
 /* math_scalar.c - equality of numbers, expressions and equations.
  *
  * Two expressions are the same when they have the same variables and the same value at all fixed points at which both
- * have one (half of the eight at least).  A decimal stands for another closed form when it is that number rounded to
- * the digits given, has three significant digits or more and is within 1e-4 of it; whole and decimal golds want their
- * exact value. */
+ * have one (half of the eight at least).  A decimal stands for another closed form when it is that number rounded or
+ * cut to the digits given, has three significant digits or more and is within 1e-4 of it; whole and decimal golds want
+ * their exact value. */
 #include "datasets/math_compare.h"
 #include "datasets/math_eval.h"
 
@@ -78,17 +78,18 @@ static int has_decimals(const kv_math_node *a) {
     return 0;
 }
 
-/* 1 when the literal is within half a unit of its last digit of x, and within 1e-4 of x. */
+/* 1 when the literal is x rounded or cut to its digits, and within 1e-4 of x. */
 static int rounds_to(const kv_math_node *literal, const mpfr_t x, int minus) {
     mpfr_t difference, bound, other;
     mpfr_inits2(KV_MATH_BITS, difference, bound, other, (mpfr_ptr)0);
     mpfr_set_q(difference, literal->number, MPFR_RNDN);
     if (minus) mpfr_neg(difference, difference, MPFR_RNDN);
+    int cut = mpfr_cmpabs(difference, x) < 0;
     mpfr_sub(difference, difference, x, MPFR_RNDN);
     mpfr_abs(difference, difference, MPFR_RNDN);
     mpfr_ui_pow_ui(bound, 10, (unsigned long)literal->decimals, MPFR_RNDN);
     mpfr_ui_div(bound, 1, bound, MPFR_RNDN);
-    mpfr_div_ui(bound, bound, 2, MPFR_RNDN);
+    if (!cut) mpfr_div_ui(bound, bound, 2, MPFR_RNDN);
     mpfr_abs(other, x, MPFR_RNDN);
     mpfr_div_ui(other, other, 10000, MPFR_RNDN);
     int ok = mpfr_cmp(difference, bound) <= 0 && mpfr_cmp(difference, other) <= 0;

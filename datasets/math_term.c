@@ -229,10 +229,17 @@ static int is_whole(const kv_math_node *a) {
     return a->kind == KV_MATH_NUMBER && a->decimals < 0 && !a->bracketed && !mpz_cmp_ui(mpq_denref(a->number), 1);
 }
 
-/* May part follow whole in a mixed number? */
-static int is_proper(const kv_math_node *part) {
-    return part && part->kind == KV_MATH_QUOTIENT && !part->percent && part->child->kind == KV_MATH_NUMBER &&
-           part->child->next->kind == KV_MATH_NUMBER && mpq_cmp(part->child->number, part->child->next->number) < 0;
+static int is_numeric(const kv_math_node *part) {
+    return part->kind == KV_MATH_QUOTIENT && !part->percent && part->child->kind == KV_MATH_NUMBER &&
+           part->child->next->kind == KV_MATH_NUMBER;
+}
+
+/* whole and the fraction behind it; NULL for 1\frac{11}{2}, which is neither a mixed number nor clearly a product. */
+static kv_math_node *join(kv_math_parser *p, kv_math_node *whole, kv_math_node *part) {
+    if (!part) return kv_parse_fail(p);
+    if (!is_numeric(part)) return kv_parse_over(p, KV_MATH_PRODUCT, whole, part);
+    int proper = mpq_cmp(part->child->number, part->child->next->number) < 0;
+    return proper ? kv_parse_over(p, KV_MATH_SUM, whole, part) : kv_parse_fail(p);
 }
 
 /* a, or a with the fraction behind it: \frac{1}{2}, or 1/2 after a blank. */
@@ -242,7 +249,7 @@ static kv_math_node *mixed(kv_math_parser *p, kv_math_node *a) {
     if (!is_whole(a) || (p->flags & KV_PARSE_PLAIN)) return a;
     if (kv_take(p, KV_LATEX_COMMAND, "frac")) {
         part = kv_parse_function(p, (kv_span){"frac", 4});
-        return part ? kv_parse_over(p, is_proper(part) ? KV_MATH_SUM : KV_MATH_PRODUCT, a, part) : NULL;
+        return join(p, a, part);
     }
     if (t->kind != KV_LATEX_NUMBER || !t->spaced || !kv_latex_is(t + 1, KV_LATEX_SYMBOL, "/") ||
         t[2].kind != KV_LATEX_NUMBER)
@@ -251,7 +258,7 @@ static kv_math_node *mixed(kv_math_parser *p, kv_math_node *a) {
     p->t += top != NULL;
     kv_math_node *bottom = top ? kv_parse_number(p) : NULL;
     part = bottom ? kv_parse_over(p, KV_MATH_QUOTIENT, top, bottom) : NULL;
-    return is_proper(part) ? kv_parse_over(p, KV_MATH_SUM, a, part) : kv_parse_fail(p);
+    return join(p, a, part);
 }
 
 /* May the next token start a factor that is multiplied without a sign? */

@@ -66,6 +66,49 @@ static void agrees_with_the_vectors(void **state) {
     assert_true(differ <= 5);
 }
 
+static void strict_refuses_what_only_looks_the_same(void **state) {
+    static const char *const pairs[][2] = {{"\\frac{11}{2}", "1\\frac{11}{2}"},
+                                           {"\\text{(B)}", "1\\text{(B)}"},
+                                           {"\\sqrt{2}", "1.41"},
+                                           {"\\sqrt{2}", "1.4143"},
+                                           {"2", "2.0001"},
+                                           {"|x|", "x"},
+                                           {"\\sqrt{x^2}", "x"},
+                                           {"(1,2)", "1,2"},
+                                           {"1,2", "(1,2)"},
+                                           {"x=5", "x=5,6"},
+                                           {"y=2x", "y=-2x"},
+                                           {"10^{-40}", "0"},
+                                           {"x>3", "x<3"},
+                                           {"x>3", "x\\ge 3"},
+                                           {"\\frac{\\pi}{2}", "90^\\circ"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (strict(pairs[i][0], pairs[i][1])) fail_msg("%s is not %s", pairs[i][0], pairs[i][1]);
+}
+
+static void strict_accepts_other_spellings(void **state) {
+    static const char *const pairs[][2] = {{"\\frac{34}{455}", "0.07472527472527472"},
+                                           {"\\sqrt{2}", "1.4142"},
+                                           {"xyz", "zyx"},
+                                           {"(-\\infty,3)\\cup(5,\\infty)", "x<3 \\text{ or } x>5"},
+                                           {"x \\ge 3", "[3,\\infty)"},
+                                           {"2\\frac12", "2 1/2"},
+                                           {"2", "\\log_2 4"},
+                                           {"\\binom{5}{2}", "10"},
+                                           {"5!", "120"},
+                                           {"\\sqrt[3]{-8}", "-2"},
+                                           {"\\frac16", "0.1\\overline{6}"},
+                                           {"\\sin^2 x", "(\\sin x)^2"},
+                                           {"e^{i\\pi}", "-1"},
+                                           {"|3-5|", "2"},
+                                           {"x_1+x_{2}", "x_2 + x_{1}"},
+                                           {"\\frac{14}{3}", "\\frac{14}{3} \\approx 4.67"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (!strict(pairs[i][0], pairs[i][1])) fail_msg("%s is %s", pairs[i][0], pairs[i][1]);
+}
+
 /* --- golds of MATH-500 ---------------------------------------------------------------------------------------- */
 
 static kv_task *open_task(const char *name) {
@@ -203,6 +246,12 @@ static void strict_finds_the_answer(void **state) {
         {"The answer is $\\frac12$. Yes", "answer is", "\\frac12"},
         {"The answer is \\$5. Yes, $x$", "answer is", "\\$5"},
         {"**Final Answer:** 12", "answer is", "12"},
+        {"The answer is 12 bolts of fiber.", "answer is", "12"},
+        {"The answer is $-1,234.50 per day", "answer is", "-1,234.50"},
+        {"The answer is 5 thousand.", "answer is", "5 thousand"},
+        {"The answer is 3 of 4 pies", "answer is", "3 of 4 pies"},
+        {"The answer is 5x apples", "answer is", "5x apples"},
+        {"The answer is 2 + x apples", "answer is", "2 + x apples"},
         {"So 3.\n#### 1,234\n", "####", "1,234"},
         {"between 16-3 and -1,234.5 lies", "last number", "-1,234.5"},
         {"16-3", "last number", "3"},
@@ -266,6 +315,8 @@ static void lmeval_graders_score_as_published(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(agrees_with_the_vectors),
+        cmocka_unit_test(strict_refuses_what_only_looks_the_same),
+        cmocka_unit_test(strict_accepts_other_spellings),
         cmocka_unit_test(every_gold_is_understood_and_equals_itself),
         cmocka_unit_test(the_published_rules_keep_their_broken_items),
         cmocka_unit_test(compat_finds_the_answer_as_published),
