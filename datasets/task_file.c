@@ -200,7 +200,8 @@ static int set_task_key(reader *r, const char *key, const char *value) {
     }
     return bad(
         r,
-        "unknown key '%.40s'; known are title, version, licence, origin, source, form, data, items, fetch, shots, shot, "
+        "unknown key '%.40s'; known are title, version, licence, origin, source, form, data, items, fetch, shots, "
+        "shot, "
         "shot_items, param.NAME, gold, default, and in a [variant] prompt, answer, max_new, grader, stop, chat, cut",
         key);
 }

@@ -300,7 +300,7 @@ static void data_that_is_fetched_is_named_with_its_command(void **state) {
         snprintf(file, sizeof file, "%s.task", tasks[i]);
         assert_non_null(scratch_write(&w.tasks, file, text, size));
         free(text);
-        snprintf(command, sizeof command, "it is fetched with: python3 scripts/get_longproc.py %s", tasks[i]);
+        snprintf(command, sizeof command, "is not there; run python3 scripts/get_longproc.py %s", tasks[i]);
         assert_int_equal(kv_task_open(tasks[i], &o, &t, &err), KV_ENOTFOUND);
         if (!strstr(err.text, command)) fail_msg("%s", err.text);
     }

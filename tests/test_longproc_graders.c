@@ -132,6 +132,7 @@ static void countdown_solutions(void **state) {
         {"<Solution>19 - 23 = -4\n40 + -4 = 36\n36 - 7 = 29</Solution>", 0, 1, 1, 1, rules},
         {"<Solution>no</Solution></think><Solution>40 + 19 = 59\n59 - 23 = 36\n36 - 7 = 29</Solution>", 1, 0, 1, 1,
          NULL},
+        {"<Solution>40 + 19 = 59\n59 - 23 = 36\n36 - 7 = 29\u00a0</Solution>", 1, 1, 1, 1, NULL},
         {"<Solution>40 + 19 = 59</Solution>", 0, 0, 0, 1, "the equations do not reach the target from the numbers"},
         {"40 + 19 = 59", 0, 0, 0, 0, "no <Solution>"},
     };
