@@ -63,8 +63,8 @@ static void on_append(void *user, void *request_user, int layer, int n, const in
         add_event(h, layer, head, KV_REF_APPEND, pos, n);
         h->live[layer][head] += n;
         if (!w->p->setup.policy->never_evicts && (w->chunk || pos[0] >= h->n_prompt) && h->live[layer][head] > limit)
-            fail_msg("%s holds %d slots at position %d, more than M+B = %d", w->p->spec.canonical,
-                     h->live[layer][head], pos[0], limit);
+            fail_msg("%s holds %d slots at position %d, more than M+B = %d", w->p->spec.canonical, h->live[layer][head],
+                     pos[0], limit);
     }
 }
 
@@ -75,10 +75,17 @@ static void on_evict(void *user, void *request_user, int layer, int head, int n_
     int32_t live[MAX_T], want[MAX_T];
     double score[MAX_T], margin;
     kv_error err;
-    kv_ref_trace t = {.shape = kv_engine_info(w->e)->shape, .layer = layer, .kv_head = head, .n_seen = n_seen,
-                      .hidden = h->hidden[layer], .q = h->q[layer], .k = h->k[layer],
-                      .gates = w->p->gates ? kv_gates_view(w->p->gates) : NULL, .seed = 7,
-                      .events = h->events[layer][head], .n_events = h->n_events[layer][head]};
+    kv_ref_trace t = {.shape = kv_engine_info(w->e)->shape,
+                      .layer = layer,
+                      .kv_head = head,
+                      .n_seen = n_seen,
+                      .hidden = h->hidden[layer],
+                      .q = h->q[layer],
+                      .k = h->k[layer],
+                      .gates = w->p->gates ? kv_gates_view(w->p->gates) : NULL,
+                      .seed = 7,
+                      .events = h->events[layer][head],
+                      .n_events = h->n_events[layer][head]};
     assert_int_equal(n_seen, h->n_seen[layer]);
     assert_int_equal(n_kept, w->p->setup.budget);
     for (int i = 1; i < n_kept; i++) assert_true(kept[i - 1] < kept[i]); /* temporal order */
@@ -144,7 +151,11 @@ static int replay(const char *name, int budget, int buffer, int chunk, int *near
     th_result results[N_SEQS];
     watch w = {e, &p, chunk, results, history_new(e, n_tokens), 0, 0};
     kv_trace trace = {&w, on_append, on_evict};
-    th_config cfg = {.batch = N_SEQS, .chunk = chunk, .max_new = NEW, .ignore_eos = 1, .trace = &trace,
+    th_config cfg = {.batch = N_SEQS,
+                     .chunk = chunk,
+                     .max_new = NEW,
+                     .ignore_eos = 1,
+                     .trace = &trace,
                      .sampling = {.temperature = 1, .top_p = 1, .seed = 3}};
     if (th_generate(e, &p.setup, prompts, n_tokens, N_SEQS, &cfg, results, NULL, &err)) fail_msg("%s", err.text);
     for (int i = 0; i < N_SEQS; i++) {

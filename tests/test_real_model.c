@@ -22,7 +22,8 @@
 
 static void need_model(void) {
 #if defined(__SANITIZE_ADDRESS__)
-    print_message("SKIPPED under the address sanitizer: the tiny model covers the same code in a hundredth of the time\n");
+    print_message(
+        "SKIPPED under the address sanitizer: the tiny model covers the same code in a hundredth of the time\n");
     skip();
 #endif
     if (gj_exists(MODEL)) return;
@@ -66,8 +67,8 @@ static void check_variant(kv_engine *e, const cJSON *prompt, const char *variant
         worst = fmax(worst, compare_list(row, "stride_ids", "stride", r));
         worst = fmax(worst, fabs(log_sum_exp(r, n_vocab) - gj_number(row, "logsumexp")));
     }
-    print_message("%s, %s: largest logit difference %.2g over %d tokens\n", gj_get(prompt, "name")->valuestring, variant,
-                  worst, n);
+    print_message("%s, %s: largest logit difference %.2g over %d tokens\n", gj_get(prompt, "name")->valuestring,
+                  variant, worst, n);
     assert_true(worst <= 1e-3);
     int32_t *greedy = gj_ids(want, "greedy", &n_greedy);
     th_policy p;

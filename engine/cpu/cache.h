@@ -7,8 +7,8 @@
 typedef struct kv_cache {
     kv_page_pool *pool; /* borrowed */
     int n_layers, n_kv_heads;
-    kv_head_slots *heads; /* (n_layers, n_kv_heads) */
-    int *n_pages, *cap;   /* pages held and room in heads[i].pages */
+    kv_head_slots *heads;     /* (n_layers, n_kv_heads) */
+    int *n_pages, *cap;       /* pages held and room in heads[i].pages */
     size_t bytes, bytes_peak; /* page bytes of this sequence, as handed out by the pool */
 } kv_cache;
 

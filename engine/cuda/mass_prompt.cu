@@ -107,8 +107,7 @@ static __device__ __forceinline__ void sum_keys(const mass_memory<D> &m, const m
                 if (8 * (j / 4) + column + j % 2 < row + 8 * (j / 2 % 2)) s[j] = -INFINITY;
         }
         add_weights(sum, s, m.lse + i % N_STAGES * TILE_ROWS, a.scale_log2);
-        __syncwarp();
-        if (lane == 0) m.q.release(i);
+        m.q.release(i); /* every lane for itself: all of them have read the log-sums */
     }
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -131,7 +130,8 @@ static __global__ void __launch_bounds__(N_THREADS, 2)
     const int n_tiles = (a.n + TILE_ROWS - 1) / TILE_ROWS, n_items = (n_tiles - tile) * (a.n_heads / a.n_kv_heads);
     if (threadIdx.x == 0) {
         barrier_init(m.k_full, 1);
-        m.q.init(1 + 32, N_READER_WARPS); /* the copy engine's arrival, and every feeding lane's after its log-sums */
+        /* the copy engine's arrival, and every feeding lane's after its log-sums; every reading lane's */
+        m.q.init(1 + 32, N_READER_THREADS);
         barrier_publish();
     }
     __syncthreads();

@@ -106,7 +106,8 @@ template <int N_STAGES, int STAGE_BYTES> struct tile_ring {
     __device__ __forceinline__ void wait_empty(int i) const {
         barrier_wait(empty_bar(i), ((uint32_t)i / N_STAGES & 1) ^ 1);
     }
-    /* By one lane of every reading warp, after the warp's last read of the stage. */
+    /* As often as init was told `readers`: by one lane of every reading warp after the warp's last read of the stage,
+     * or by every lane after its own. */
     __device__ __forceinline__ void release(int i) const {
         barrier_arrive(empty_bar(i));
     }
