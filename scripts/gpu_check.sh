@@ -4,7 +4,8 @@
 #
 #   scripts/gpu_check.sh [--prebuilt DIR] [--out DIR] [--tests-only | --bench-only] [--quick]
 #
-#   --prebuilt DIR   folder with trimbench, cuda_test_* and test_cuda_*; nothing is built (else: built into build-gpu)
+#   --prebuilt DIR   folder with trimbench, cuda_test_*, test_cuda_* and test_gates_golden; nothing is built
+#                    (else: built into build-gpu)
 #   --out DIR        where logs and results go (default results/cuda-speed)
 #   --tests-only     no benchmarks;  --bench-only: no tests, no sanitizer
 #   --quick          fewer programs under the sanitizer; benchmarks with fewer shapes, contexts and repetitions
@@ -126,7 +127,7 @@ fi
 run_tests() {
     local program n=0 log=$out/tests.log
     : >"$log"
-    for program in "$dir"/cuda_test_* "$dir"/test_cuda_*; do
+    for program in "$dir"/cuda_test_* "$dir"/test_cuda_* "$dir"/test_gates_golden; do
         if [ ! -f "$program" ] || [ ! -x "$program" ]; then continue; fi
         n=$((n + 1))
         step "$(basename "$program")" "$log" 300 "$program"
