@@ -139,7 +139,7 @@ def run_trimbench(args):
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
     rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     row = next((r for r in rows if r["policy"] == "full" and r["ctx"] == args.ctx), {})
-    if done.returncode != 0 or row.get("status") != "ok" or not row.get("prefill_tok_s"):
+    if done.returncode != 0 or row.get("status") != "done" or not row.get("prefill_tok_s"):
         stop(1, f"trimbench ended with {done.returncode}: {row.get('error') or 'no speed of prefill'}")
     kept = ("gpu", "driver", "numerics", "cache_type", "prefill_min", "prefill_max", "sm_clock_mhz", "mem_clock_mhz",
             "temp_c", "throttle", "commit")
