@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-enum { KV_LABEL_MAX = 400 };
+enum { KV_LABEL_MAX = 320 };
 
 typedef struct kv_progress {
     FILE *f; /* NULL: silent */
