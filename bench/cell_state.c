@@ -26,8 +26,9 @@ void kv_cell_label(const kv_sweep *s, const kv_cell_run *c, char *out, size_t si
     char prefill[24], slots[48] = "";
     kv_prefill_text(c->plan->chunk, prefill);
     if (c->plan->budget) snprintf(slots, sizeof slots, " M=%d B=%d", c->plan->budget, c->plan->buffer);
-    snprintf(out, size, "%.60s %.60s%s %s %s", t->items ? kv_items_info(t->items)->name : t->spec,
-             c->plan->policy->canonical, slots, prefill, c->plan->query_before ? "before" : "after");
+    snprintf(out, size, "%s (%s) %s%s %s %s", t->items ? kv_items_info(t->items)->name : t->spec,
+             t->items ? kv_items_info(t->items)->variant : t->variant, c->plan->policy->canonical, slots, prefill,
+             c->plan->query_before ? "before" : "after");
 }
 
 static const char *or_null(const char *s) {
@@ -86,7 +87,7 @@ static int begin_row(kv_sweep *s, kv_cell_run *c, kv_error *err) {
 }
 
 int kv_cell_record(kv_sweep *s, kv_cell_run *c, const char *status, const char *error, kv_error *err) {
-    char label[200];
+    char label[KV_LABEL_MAX];
     int rc = begin_row(s, c, err);
     if (rc == KV_OK) rc = kv_store_end_run(s->store, c->run_id, status, error, err);
     kv_cell_label(s, c, label, sizeof label);
@@ -148,7 +149,7 @@ static int store_sums(kv_sweep *s, const kv_cell_run *c, kv_error *err) {
 }
 
 int kv_cell_end(kv_sweep *s, kv_cell_run *c, const char *status, const char *error, kv_error *err) {
-    char label[200], accuracy[64] = "";
+    char label[KV_LABEL_MAX], accuracy[64] = "";
     int rc = c->n_calls ? store_sums(s, c, err) : KV_OK;
     if (rc == KV_OK) rc = kv_store_end_run(s->store, c->run_id, status, error, err);
     kv_setup_close(&c->setup);

@@ -148,7 +148,8 @@ static void check_db(doctor *d, const char *db) {
 }
 
 static void check_gnuplot(doctor *d, const char *program) {
-    const char *const argv[] = {program, "-e", "print GPVAL_VERSION, '.', GPVAL_PATCHLEVEL", NULL};
+    const char *const argv[] = {program, "-e",
+                                "print sprintf('%.1f patchlevel %s', GPVAL_VERSION, ''.GPVAL_PATCHLEVEL)", NULL};
     char version[64] = "";
     int status = 0, rc = kv_process_run(argv, ".", &status, version, sizeof version, NULL);
     version[strcspn(version, "\n")] = 0;

@@ -10,6 +10,7 @@
 #include "bench/grade_rows.h"
 #include "bench/hostinfo.h"
 #include "bench/table.h"
+#include "bench/task_name.h"
 #include "engine/threads.h"
 
 enum { BATCH = 2048, MAX_GROUPS = 16, MAX_SHOWN = 10 };
@@ -182,18 +183,22 @@ static int run(const kv_opts *o, const kv_paths *p, grading *x, kv_grade_rows **
     kv_task_options t = {.root = p->datasets,
                          .haystack = kv_opts_text(o, KV_OPT_HAYSTACK),
                          .data_dir = kv_opts_text(o, KV_OPT_DATA),
+                         .qa_data = kv_opts_text(o, KV_OPT_QA_DATA),
                          .variant = kv_opts_text(o, KV_OPT_VARIANT_ONE),
                          .seed = (uint64_t)kv_opts_int(o, KV_OPT_SEED)};
+    char variants[KV_VARIANTS_MAX];
     kv_host_info host;
     if (!path || !task)
         return kv_fail(err, KV_EARG, "give %s",
                        path ? "--task NAME" : "the file of outputs: trimbench grade FILE.jsonl");
+    int rc = kv_task_name_check(t.root, task, t.variant, variants, err);
+    if (rc) return rc;
     int n = (int)kv_opts_int(o, KV_OPT_THREADS);
     if (!n) {
         kv_hostinfo_read(&host);
         n = host.n_cores;
     }
-    int rc = kv_grade_rows_open(path, task, &t, rows, err);
+    rc = kv_grade_rows_open(path, task, &t, rows, err);
     if (!rc) rc = kv_threads_create(n, threads, err);
     if (!rc && !(x->rows = malloc(BATCH * sizeof *x->rows))) rc = kv_fail(err, KV_ENOMEM, "out of memory");
     if (!rc) rc = grade_all(x, *rows, *threads, err);

@@ -61,8 +61,11 @@ static int by_name(const void *a, const void *b) {
 
 static int open_items(kv_grade_rows *g, kv_error *err) {
     if (g->task) return KV_OK;
-    int rc = kv_task_open(g->spec, &g->options, &g->task, err);
-    if (rc) return rc;
+    kv_error why = {0};
+    int rc = kv_task_open(g->spec, &g->options, &g->task, &why);
+    if (rc)
+        return kv_fail(err, rc, "%.100s:%lld: an 'id' needs the task's items, an 'answer' does not: %.360s", g->path,
+                       (long long)g->line, why.text);
     g->n_items = kv_task_get_info(g->task)->n_items;
     g->items = calloc((size_t)g->n_items + 1, sizeof *g->items);
     g->names = calloc((size_t)g->n_items + 1, sizeof *g->names);

@@ -1,6 +1,10 @@
 /* help.c - what --help prints: examples first, then the options straight from the option table. */
 #include "bench/options.h"
 
+#include <string.h>
+
+enum { WIDTH = 110 };
+
 typedef struct command_help {
     const char *name, *summary, *examples, *notes;
 } command_help;
@@ -64,13 +68,14 @@ static const command_help commands[KV_N_CMDS] = {
     [KV_CMD_GRADE] =
         {"grade", "score outputs that were made elsewhere",
          "  trimbench grade outputs.jsonl --task gsm8k\n"
-         "  trimbench grade outputs.jsonl --task countdown_2k --variant official --format json\n"
+         "  trimbench grade outputs.jsonl --task countdown_2k --prompt-variant official --format json\n"
          "  trimbench grade - --task longbench_qasper:e=1 --data ~/longbench < outputs.jsonl\n",
          "A line is a JSON object with `output` and either `id`, an item of the task (its number or its id in the\n"
          "published data), or its own `answer` (LongBench: also a list, and all_classes), which then counts:\n"
          "  {\"id\": 12, \"output\": \"... so the answer is 18.\"}\n"
          "  {\"answer\": \"18\", \"output\": \"... so the answer is 18.\"}\n"
-         "Lines of no use are named on stderr and left out of the totals. No model is needed.\n"
+         "Lines of no use are named on stderr and left out of the totals. No model is needed, so that tasks whose\n"
+         "items are measured in its tokens (RULER, needle_grid) cannot be graded here; run grades them.\n"
          "Exit: 0 all graded, 1 some lines were of no use, 2 bad usage, 3 cannot start, 130 interrupted.\n"},
     [KV_CMD_EXPORT] = {"export", "write recorded results in the files of lm-evaluation-harness",
                        "  trimbench export results/trimbench.sqlite\n"
@@ -90,22 +95,40 @@ void kv_help_overview(FILE *f) {
     fprintf(f, "\n`trimbench COMMAND --help` shows options and examples; `trimbench --version` the build.\n");
 }
 
+/* Breaks text between words; the cursor is at column at, to which the next lines are indented. */
+static void print_wrapped(FILE *f, const char *text, int at) {
+    int column = at;
+    while (*text) {
+        int n = (int)strcspn(text, " ");
+        if (column > at && column + 1 + n > WIDTH) {
+            fprintf(f, "\n%*s", at, "");
+            column = at;
+        }
+        column += fprintf(f, "%s%.*s", column > at ? " " : "", n, text);
+        text += n + (int)strspn(text + n, " ");
+    }
+    fputc('\n', f);
+}
+
+static void print_option(FILE *f, const kv_opt_def *d, int is_list) {
+    char left[64], right[512];
+    snprintf(left, sizeof left, "--%s %s%s", d->name, d->arg ? d->arg : "", is_list ? ",..." : "");
+    snprintf(right, sizeof right, "%s%s%s%s%s%s%s", d->help, d->choices ? " [" : "", d->choices ? d->choices : "",
+             d->choices ? "]" : "", d->def ? " (default " : "", d->def ? d->def : "", d->def ? ")" : "");
+    fprintf(f, "  %-26s ", left);
+    print_wrapped(f, right, 29);
+}
+
 void kv_help_usage(FILE *f, kv_cmd_id cmd) {
     const command_help *h = &commands[cmd];
     const kv_opt_def *t = kv_opt_table();
     int any = 0, lists = 0;
     fprintf(f, "trimbench %s: %s\n\nexamples:\n%s", h->name, h->summary, h->examples);
     for (int i = 0; i < KV_N_OPTS; i++) {
-        char left[64];
         if (!((t[i].commands >> cmd) & 1)) continue;
         if (!any++) fprintf(f, "\noptions:\n");
         lists |= t[i].type == KV_TYPE_INT && ((t[i].lists >> cmd) & 1);
-        snprintf(left, sizeof left, "--%s %s%s", t[i].name, t[i].arg ? t[i].arg : "",
-                 (t[i].lists >> cmd) & 1 ? ",..." : "");
-        fprintf(f, "  %-26s %s", left, t[i].help);
-        if (t[i].choices) fprintf(f, " [%s]", t[i].choices);
-        if (t[i].def) fprintf(f, " (default %s)", t[i].def);
-        fprintf(f, "\n");
+        print_option(f, &t[i], (t[i].lists >> cmd) & 1);
     }
     if (lists)
         fprintf(f, "\nWhole-number lists take ranges: 128..1024*2 is 128,256,512,1024; 16..64+16 is 16,32,48,64.\n");

@@ -45,7 +45,8 @@ static void list_task(void *user, const char *name, const char *title, const cha
     FILE *f = user;
     char items[16] = "seeded";
     if (n_items >= 0) snprintf(items, sizeof items, "%d", n_items);
-    fprintf(f, "  %-22s %6s items, at most %4d tokens  %s (variants: %s)\n", name, items, max_new, title, variants);
+    fprintf(f, "  %-30s %6s %7d  %s%s%s%s\n", name, items, max_new, title, strchr(variants, ',') ? " [" : "",
+            strchr(variants, ',') ? variants : "", strchr(variants, ',') ? "]" : "");
 }
 
 static int ends_with(const char *s, const char *end) {
@@ -129,7 +130,10 @@ static void list_synth(FILE *f) {
 int kv_cmd_list(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
     (void)o;
     list_policies(io->out);
-    fprintf(io->out, "\ntasks (--task name:key=value)\n");
+    fprintf(io->out,
+            "\ntasks (--task name:key=value; the keys of seeded tasks, and which data are fetched, are in "
+            "datasets/README.md)\n  %-30s %6s %7s  %s\n",
+            "name", "items", "max new", "title [prompt variants, when there are several]");
     int rc = kv_task_list(p->datasets, list_task, io->out, err);
     list_models(io->out, p);
     list_hub(io->out);

@@ -52,7 +52,7 @@ static int add_entry(int_list *l, const char *entry, int64_t min, int64_t max, k
     const char *p = entry;
     int64_t first = digits(&p), last, step = 1;
     char op = '+';
-    if (first < 0) return kv_fail(err, KV_EARG, "'%s' is no whole number", entry);
+    if (first < 0) return kv_fail(err, KV_EARG, "'%s' is no whole number of 0 or more", entry);
     if (in_range(first, min, max, err)) return KV_EARG;
     if (*p == 0) return push_once(l, first, err);
     if (strncmp(p, "..", 2) == 0)
@@ -109,7 +109,8 @@ static int list_of(const char *text, int64_t min, int64_t max, int ranges, int64
             rc = add_entry(&l, p, min, max, err);
         } else {
             int64_t x = digits(&p);
-            rc = x < 0 || *p ? kv_fail(err, KV_EARG, "'%s' is no whole number", texts[i]) : in_range(x, min, max, err);
+            rc = x < 0 || *p ? kv_fail(err, KV_EARG, "'%s' is no whole number of 0 or more", texts[i])
+                             : in_range(x, min, max, err);
             if (rc == KV_OK) rc = push(&l, x, err);
         }
     }

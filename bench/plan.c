@@ -7,6 +7,7 @@
 
 #include "bench/place.h"
 #include "bench/sampling.h"
+#include "bench/task_name.h"
 
 enum { MAX_CELLS = 20000 };
 
@@ -81,59 +82,12 @@ static int load_models(const kv_opts *o, const kv_paths *paths, kv_plan *p, kv_e
     return KV_OK;
 }
 
-/* What is known of a task before it is opened. */
-typedef struct task_lookup {
-    const char *wanted; /* name without parameters */
-    int found;
-    char variants[256];
-    const char **names; /* grown copies of every name, for suggestions */
-    size_t n;
-} task_lookup;
-
-static void look_at_task(void *user, const char *name, const char *title, const char *variants, int n_items,
-                         int max_new) {
-    task_lookup *l = user;
-    (void)title, (void)n_items, (void)max_new;
-    const char **names = realloc(l->names, (l->n + 1) * sizeof *names);
-    char *copy = strdup(name);
-    if (names) l->names = names;
-    if (!names || !copy) {
-        free(copy);
-        return;
-    }
-    l->names[l->n++] = copy;
-    if (strcmp(name, l->wanted) != 0) return;
-    l->found = 1;
-    snprintf(l->variants, sizeof l->variants, "%s", variants ? variants : "");
-}
-
-static int has_word(const char *words, const char *word) {
-    size_t len = strlen(word);
-    while (*words) {
-        size_t n = strcspn(words, " ,|\t");
-        if (n == len && strncmp(words, word, n) == 0) return 1;
-        words += n + strspn(words + n, " ,|\t");
-    }
-    return 0;
-}
-
 /* Checks name and variant of one task against what the datasets folder holds, and settles the variant. */
 static int settle_task(const kv_plan *p, kv_plan_task *t, const char *variant, kv_error *err) {
-    char name[sizeof t->spec];
-    task_lookup l = {.wanted = name};
-    snprintf(name, sizeof name, "%.*s", (int)strcspn(t->spec, ":"), t->spec);
-    int rc = kv_task_list(p->task_options.root, look_at_task, &l, err);
-    if (rc == KV_OK && !l.found) {
-        const char *meant = kv_nearest(name, l.names, l.n);
-        rc = kv_fail(err, KV_EARG, "--task: no task '%s'%s%s%s", name,
-                     meant ? ": did you mean '" : ": see trimbench list", meant ? meant : "", meant ? "'?" : "");
-    } else if (rc == KV_OK && variant && l.variants[0] && !has_word(l.variants, variant)) {
-        rc = kv_fail(err, KV_EARG, "--prompt-variant '%s': task %s has %s", variant, name, l.variants);
-    }
-    if (!variant && p->models[t->model].is_default && has_word(l.variants, "short")) variant = "short";
+    char variants[KV_VARIANTS_MAX];
+    int rc = kv_task_name_check(p->task_options.root, t->spec, variant, variants, err);
+    if (!variant && p->models[t->model].is_default && kv_task_name_has(variants, "short")) variant = "short";
     snprintf(t->variant, sizeof t->variant, "%s", variant ? variant : "");
-    for (size_t i = 0; i < l.n; i++) free((char *)l.names[i]);
-    free(l.names);
     return rc;
 }
 

@@ -52,8 +52,36 @@ static size_t print_sizes(const kv_plan_cell *c, const kv_identity *m, int longe
     return bytes;
 }
 
-static void print_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int too_long, int batch, int64_t room,
-                       FILE *f) {
+static const char *task_name(const kv_plan_task *t) {
+    return t->items ? kv_items_info(t->items)->name : t->spec;
+}
+
+static const char *variant_name(const kv_plan_task *t) {
+    return t->items ? kv_items_info(t->items)->variant : t->variant;
+}
+
+/* Of the columns task, variant and policy. */
+typedef struct widths {
+    int task, variant, policy;
+} widths;
+
+static void widen(int *width, const char *text) {
+    if ((int)strlen(text) > *width) *width = (int)strlen(text);
+}
+
+static widths measure_columns(const kv_plan *p) {
+    widths w = {4, 7, 6};
+    for (size_t i = 0; i < p->n_cells; i++) {
+        const kv_plan_task *t = &p->tasks[p->cells[i].task];
+        widen(&w.task, task_name(t));
+        widen(&w.variant, variant_name(t));
+        widen(&w.policy, p->cells[i].policy->canonical);
+    }
+    return w;
+}
+
+static void print_cell(const kv_plan *p, const kv_plan_cell *c, const widths *w, int longest, int too_long, int batch,
+                       int64_t room, FILE *f) {
     const kv_plan_task *t = &p->tasks[c->task];
     const kv_identity *m = &p->models[t->model];
     char prefill[24], budget[16] = "-", buffer[16] = "-";
@@ -62,10 +90,9 @@ static void print_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int
         snprintf(budget, sizeof budget, "%d", c->budget);
         snprintf(buffer, sizeof buffer, "%d", c->buffer);
     }
-    fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %-6s %-7s %6d", t->items ? kv_items_info(t->items)->name : t->spec,
-            t->items ? kv_items_info(t->items)->variant : t->variant, c->policy->canonical, budget, buffer, prefill,
-            c->query_before ? "before" : "after", c->numerics == KV_EXACT ? "exact" : "fast",
-            t->n_items * p->n_samples);
+    fprintf(f, "%-*s %-*s %-*s %6s %6s %-10s %-6s %-8s %6d", w->task, task_name(t), w->variant, variant_name(t),
+            w->policy, c->policy->canonical, budget, buffer, prefill, c->query_before ? "before" : "after",
+            c->numerics == KV_EXACT ? "exact" : "fast", t->n_items * p->n_samples);
     size_t bytes = print_sizes(c, m, longest, f);
     if (!t->items) fprintf(f, "  cannot run: %s", t->err.text);
     if ((c->policy->policy->needs & KV_NEED_GATES) && !m->gates_path[0]) fprintf(f, "  cannot run: no gates");
@@ -78,8 +105,9 @@ static void print_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int
 
 int kv_plan_print(const kv_plan *p, int batch, int64_t free_bytes, FILE *f, kv_error *err) {
     int last = -1, longest = 0, too_long = 0;
-    fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %-6s %-7s %6s %7s %7s %12s\n", "task", "variant", "policy", "M", "B",
-            "prefill", "query", "numeric", "n", "prompt", "slots", "bytes/seq");
+    const widths w = measure_columns(p);
+    fprintf(f, "%-*s %-*s %-*s %6s %6s %-10s %-6s %-8s %6s %7s %7s %12s\n", w.task, "task", w.variant, "variant",
+            w.policy, "policy", "M", "B", "prefill", "query", "numerics", "n", "prompt", "slots", "bytes/seq");
     for (size_t i = 0; i < p->n_cells; i++) {
         const kv_plan_cell *c = &p->cells[i];
         if (c->task != last) {
@@ -87,7 +115,7 @@ int kv_plan_print(const kv_plan *p, int batch, int64_t free_bytes, FILE *f, kv_e
             if (rc) return rc;
             last = c->task;
         }
-        print_cell(p, c, longest, too_long, batch, free_bytes, f);
+        print_cell(p, c, &w, longest, too_long, batch, free_bytes, f);
     }
     fprintf(f, "%zu cells; prompt and slots (per layer and KV head) are the largest expected\n", p->n_cells);
     return KV_OK;

@@ -87,8 +87,11 @@ int kv_cmd_plot(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *
     int rc = kv_store_open(db, &store, err);
     if (rc == KV_EIO && kv_store_open_read(db, &store, NULL) == KV_OK) rc = err->code = KV_OK;
     if (rc == KV_OK) rc = kv_store_cells(store, NULL, 0, &cells, &n, err);
+    size_t n_all = n;
     n = filter(o, cells, n);
-    if (rc == KV_OK && n == 0) rc = kv_fail(err, KV_ENOTFOUND, "%.300s: no cell passes the filters", db);
+    if (rc == KV_OK && n == 0)
+        rc = kv_fail(err, KV_ENOTFOUND, "%.300s: %s", db,
+                     n_all ? "no cell of a task passes the filters" : "nothing in it: trimbench run writes results");
     if (rc == KV_OK) rc = draw(o, db, store, cells, n, io, err);
     kv_store_close(store);
     free(cells);

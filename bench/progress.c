@@ -48,7 +48,7 @@ static void format_line(const kv_progress *p, double now, char *out, size_t size
 }
 
 void kv_progress_show(kv_progress *p) {
-    char line[512];
+    char line[640];
     double now;
     if (!p->f || (now = kv_host_clock()) - p->last_shown < (p->is_tty ? 0.2 : 5.0)) return;
     p->last_shown = now;

@@ -5,12 +5,14 @@
 #include <stdint.h>
 #include <stdio.h>
 
+enum { KV_LABEL_MAX = 320 };
+
 typedef struct kv_progress {
     FILE *f; /* NULL: silent */
     int is_tty;
     double started, last_shown;
-    size_t cell, n_cells; /* 1-based */
-    char label[160];      /* of the cell */
+    size_t cell, n_cells;     /* 1-based */
+    char label[KV_LABEL_MAX]; /* of the cell */
     size_t cell_done, cell_total;
     double score_sum; /* over the scored samples of the cell, earlier runs not counted */
     size_t n_scored;

@@ -227,7 +227,7 @@ static int generate(call *x, kv_error *err) {
 
 int kv_cell_run_items(kv_sweep *s, kv_cell_run *c, int at, int end, const kv_shared *shared, kv_error *err) {
     call x = {.s = s, .c = c, .task = &s->plan->tasks[c->plan->task], .shared = shared};
-    char label[200];
+    char label[KV_LABEL_MAX];
     x.stop = kv_items_info(x.task->items)->stop;
     int rc = list_jobs(&x, at, end);
     if (rc) kv_fail(&x.err, rc, "out of memory for %d items", end - at);

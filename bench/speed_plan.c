@@ -92,7 +92,7 @@ int kv_speed_predict(const kv_opts *o, const kv_paths *p, const kv_speed_spec *c
             fprintf(f, "%s: %s", kv_place_name(device), name);
             if (isfinite(room)) fprintf(f, ", %.1f GiB free", room / gib);
             fprintf(f, "\n");
-            fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %7s %5s %7s %7s %11s %11s\n", "model", "numeric", "policy", "M",
+            fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %7s %5s %7s %7s %11s %11s\n", "model", "numerics", "policy", "M",
                     "B", "prefill", "ctx", "batch", "max-new", "slots", "weights GiB", "cache GiB");
             last = cells[i].model;
         }

@@ -61,7 +61,7 @@ int kv_cell_end(kv_sweep *s, kv_cell_run *c, const char *status, const char *err
 int kv_cell_record(kv_sweep *s, kv_cell_run *c, const char *status, const char *error, kv_error *err);
 /* A cell whose samples are all there: "done", or "error" when every sample failed. */
 int kv_cell_finish(kv_sweep *s, kv_cell_run *c, kv_error *err);
-/* "countdown_0.5k trimkv M=256 B=32 stream:32 before" */
+/* "countdown_0.5k (short) trimkv M=256 B=32 stream:32 before" */
 void kv_cell_label(const kv_sweep *s, const kv_cell_run *c, char *out, size_t size);
 /* The status word for a failure of the engine: oom, timeout, interrupted, error. */
 const char *kv_cell_status(int code);

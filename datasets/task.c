@@ -320,7 +320,8 @@ static int measure_item(const void *task, const kv_text *values, int64_t *tokens
     char *prompt = NULL, *answer = NULL;
     size_t split, n = 0;
     if (!t->count_tokens)
-        return kv_fail(err, KV_EARG, "its items are measured in tokens, but there is no tokenizer to count them");
+        return kv_fail(err, KV_EARG,
+                       "its items are measured in tokens, so that a model is needed to make them: use trimbench run");
     int rc = render(t, values, &prompt, &split, &answer, err);
     if (!rc) rc = t->count_tokens(t->count_user, prompt, answer, &n, err);
     *tokens = (int64_t)n + t->info.max_new;

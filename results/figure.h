@@ -19,6 +19,8 @@ typedef struct kv_panel {
     double x_min, x_max, y_min, y_max, y_step;
     double x_tics[24];
     int n_x_tics;
+    char heading[2][96];          /* the title in lines that fit over the panel; the second may be "" */
+    int heading_size;             /* of its font */
     int left, top, width, height; /* the plot area, pixels from the top left corner of the figure */
 } kv_panel;
 

@@ -57,6 +57,15 @@ static void bytes_tics(kv_panel *p) {
     qsort(p->x_tics, (size_t)p->n_x_tics, sizeof *p->x_tics, by_size);
 }
 
+/* Cells that are all alike still get an axis of some length: a tenth, between 0 and 1. */
+static void widen(double *y0, double *y1) {
+    const double least = 0.1;
+    double middle = (*y0 + *y1) / 2;
+    if (*y1 - *y0 >= least) return;
+    *y0 = fmin(*y0, fmax(0, fmin(middle - least / 2, 1 - least)));
+    *y1 = fmax(*y1, *y0 + least);
+}
+
 /* Accuracy starts at 0 unless that would squeeze the differences into the upper part of the panel. */
 static void set_ranges(const kv_figure *f, int panel) {
     kv_panel *p = &f->panels[panel];
@@ -76,8 +85,9 @@ static void set_ranges(const kv_figure *f, int panel) {
     p->x_min = x0 / pad;
     p->x_max = x1 * pad;
     if (y0 > 0 && y0 < 0.6 * y1) y0 = 0;
+    widen(&y0, &y1);
     static const double steps[] = {0.01, 0.02, 0.05, 0.1, 0.2, 0.25, 0.5};
-    double span = fmax(y1 - y0, 0.03);
+    double span = y1 - y0;
     size_t s = 0;
     while (s + 1 < COUNT(steps) && span / steps[s] > 5.5) s++;
     p->y_step = steps[s];
@@ -178,6 +188,24 @@ static void make_texts(kv_figure *f) {
                  open > 1 ? "s" : "");
 }
 
+/* A title that is too wide for its panel gets smaller and breaks at a ':' or ','; what then is left ends in "...". */
+static void set_heading(kv_panel *p) {
+    enum { BIG = 14, SMALL = 11 };
+    size_t n = strlen(p->title), most = sizeof p->heading[0] - 1;
+    p->heading[1][0] = 0;
+    p->heading_size = text_width(p->title, BIG) <= p->width + RIGHT && n <= most ? BIG : SMALL;
+    size_t fits = (size_t)((p->width + RIGHT) / (SMALL * 0.56)), cut = n;
+    if (fits < most) most = fits;
+    if (p->heading_size == SMALL && n > most)
+        for (cut = most; cut > most / 2 && !strchr(":, ", p->title[cut]); cut--) {
+        }
+    snprintf(p->heading[0], sizeof p->heading[0], "%.*s", (int)cut, p->title);
+    if (cut == n || n - cut <= most)
+        snprintf(p->heading[1], sizeof p->heading[1], "%s", p->title + cut);
+    else
+        snprintf(p->heading[1], sizeof p->heading[1], "%.*s...", (int)most - 3, p->title + cut);
+}
+
 /* Legend entries flow from the left; returns the number of lines. */
 static int place_legend(kv_figure *f, int top) {
     int x = LEFT / 2, line = 0;
@@ -209,6 +237,7 @@ void kv_figure_lay_out(kv_figure *f) {
         q->top = top + p / columns * (PANEL_TOP + h + PANEL_BOTTOM) + PANEL_TOP;
         q->width = w;
         q->height = h;
+        set_heading(q);
         set_ranges(f, p);
     }
     f->height = top + rows * (PANEL_TOP + h + PANEL_BOTTOM) + (f->note[0] ? LINE + 4 : 0);

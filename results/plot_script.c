@@ -158,6 +158,7 @@ static void add_axes(script *s, int panel) {
     const kv_figure *f = s->f;
     const kv_panel *p = &f->panels[panel];
     kv_string *t = &s->gp;
+    int two_digits = p->y_step < 0.1 || p->y_step == 0.25;
     kv_string_addf(t, "    set lmargin at screen %.6f\n    set rmargin at screen %.6f\n", (double)p->left / f->width,
                    (double)(p->left + p->width) / f->width);
     kv_string_addf(t, "    set tmargin at screen %.6f\n    set bmargin at screen %.6f\n",
@@ -165,13 +166,14 @@ static void add_axes(script *s, int panel) {
     kv_string_addf(t, "    set logscale x 2\n    x_min = %.17g\n    x_max = %.17g\n    set xrange [x_min:x_max]\n",
                    p->x_min, p->x_max);
     kv_string_addf(t, "    set yrange [%.17g:%.17g]\n    set ytics %g format '%s'\n", p->y_min, p->y_max, p->y_step,
-                   p->y_step < 0.1 || p->y_step == 0.25 ? "%.2f" : "%.1f");
+                   two_digits ? "%.2f" : "%.1f");
     kv_string_add(t, "    set xtics (");
     for (int i = 0; i < p->n_x_tics; i++) kv_string_addf(t, "%s'%g' %.17g", i ? ", " : "", p->x_tics[i], p->x_tics[i]);
     kv_string_addf(t, ")\n    set xlabel '%s' offset 0,0.4 font ',12' textcolor rgb '#404040'\n", kinds[f->x].x_label);
-    kv_string_addf(t, "    set ylabel '%s' offset 1.2,0 font ',12' textcolor rgb '#404040'\n",
-                   p->left == f->panels[0].left ? "accuracy" : "");
-    add_label(s, p->title, p->left, p->top - 14, 14, "#111111");
+    kv_string_addf(t, "    set ylabel '%s' offset %s,0 font ',12' textcolor rgb '#404040'\n",
+                   p->left == f->panels[0].left ? "accuracy" : "", two_digits ? "0.2" : "1.2");
+    add_label(s, p->heading[0], p->left, p->top - (p->heading[1][0] ? 22 : 14), p->heading_size, "#111111");
+    if (p->heading[1][0]) add_label(s, p->heading[1], p->left, p->top - 9, p->heading_size, "#111111");
 }
 
 static void add_panel(script *s, int panel) {

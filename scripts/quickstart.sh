@@ -2,7 +2,7 @@
 # From a fresh clone to the accuracy-against-memory picture: installs missing packages, fetches the default model,
 # builds, runs five policies and draws.  Two cores and no GPU are enough: a few minutes after the downloads.
 # Usage: scripts/quickstart.sh           countdown and needle, two budgets, 16 items a cell
-#        scripts/quickstart.sh --full    all tasks, four budgets, 100 items a cell (hours on two cores)
+#        scripts/quickstart.sh --full    five tasks, four budgets, 100 items a cell (hours on two cores)
 # A repeated or interrupted call resumes.
 set -eu
 . "$(dirname "$0")/common.sh"

@@ -76,7 +76,7 @@ static void grades_items_and_own_answers(void **state) {
     assert_true(gj_number(all, "n") == 4 && gj_number(all, "strict") == 0.5 && gj_number(all, "answered") == 3);
     cJSON_Delete(j);
     cli_free(&r);
-    r = grade("{\"id\":0,\"output\":\"#### 18\"}\n", "--task gsm8k --variant short", 0);
+    r = grade("{\"id\":0,\"output\":\"#### 18\"}\n", "--task gsm8k --prompt-variant short", 0);
     assert_non_null(strstr(r.out, "grader gsm8k_short 1"));
     cli_free(&r);
 }
@@ -118,8 +118,11 @@ static void refuses_what_cannot_start(void **state) {
     cli_expect("grade --task gsm8k", 2, "give the file of outputs");
     cli_expect("grade x.jsonl", 2, "give --task");
     cli_expect("grade /nowhere.jsonl --task gsm8k", 3, "/nowhere.jsonl: No such file");
-    cli_expect("grade x.jsonl --task nope", 3, "no task 'nope'");
-    cli_expect("grade x.jsonl --task gsm8k --variant nope", 2, "it has official, short");
+    cli_expect("grade x.jsonl --task nope", 2, "no task 'nope'");
+    cli_expect("grade x.jsonl --task gms8k", 2, "did you mean 'gsm8k'?");
+    cli_expect("grade x.jsonl --task vt", 2, "a model is needed");
+    cli_expect("grade x.jsonl --task qa_1 --qa-data /nonexistent", 3, "not in /nonexistent");
+    cli_expect("grade x.jsonl --task gsm8k --prompt-variant nope", 2, "task gsm8k has official,short");
     cli_expect("grade x.jsonl --task gsm8k --format csv", 2, "table|json");
     cli_expect(command("\n\n", "--task gsm8k"), 3, "no lines");
     cli_expect(command("{\"id\":0,\"output\":\"x\"}", "--task longbench_qasper --data /nowhere"), 3,

@@ -257,6 +257,10 @@ static void suggests_only_what_is_near(void **state) {
     assert_string_equal(kv_nearest("budgte", words, 4), "budget");
     assert_string_equal(kv_nearest("polic", words, 4), "policy");
     assert_string_equal(kv_nearest("batches", words, 4), "batch");
+    const char *tasks[] = {"aime24", "countdown_0.5k", "gsm8k"};
+    assert_string_equal(kv_nearest("countdwn", tasks, 3), "countdown_0.5k");
+    assert_string_equal(kv_nearest("gms8k", tasks, 3), "gsm8k");
+    assert_null(kv_nearest("copyright", tasks, 3));
     assert_null(kv_nearest("temperature", words, 4));
     assert_null(kv_nearest("", words, 4));
 }

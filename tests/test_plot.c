@@ -353,6 +353,28 @@ static void gives_every_task_and_variant_a_panel(void **state) {
     kv_figure_free(&f);
 }
 
+static void breaks_long_titles_over_their_panel(void **state) {
+    (void)state;
+    static const char longest[] = "needle_grid:min_tokens=512:max_tokens=1024:lengths=2:depths=2";
+    char endless[96];
+    memset(endless, 'x', sizeof endless - 1);
+    endless[sizeof endless - 1] = 0;
+    kv_cell cells[] = {cell("short", "h2o", "H2O", 128, 0, 3), cell(longest, "h2o", "H2O", 128, 1, 3),
+                       cell(endless, "h2o", "H2O", 128, 1, 3), cell("d", "h2o", "H2O", 128, 1, 3),
+                       cell("e", "h2o", "H2O", 128, 1, 3)};
+    kv_figure f;
+    kv_error err = {0};
+    snprintf(cells[2].variant, sizeof cells[2].variant, "one");
+    assert_int_equal(kv_figure_make(cells, 5, KV_X_BUDGET, &f, &err), KV_OK);
+    assert_string_equal(f.panels[0].heading[0], "short");
+    assert_string_equal(f.panels[0].heading[1], "");
+    assert_string_equal(f.panels[1].heading[0], "needle_grid:min_tokens=512:max_tokens=1024:lengths=2");
+    assert_string_equal(f.panels[1].heading[1], ":depths=2");
+    assert_true(strlen(f.panels[2].heading[0]) < 60 && strlen(f.panels[2].heading[1]) < 60);
+    for (int p = 0; p < f.n_panels; p++) assert_true(f.panels[p].y_max - f.panels[p].y_min >= 0.1);
+    kv_figure_free(&f);
+}
+
 static void keeps_points_and_bars_inside_the_panel(void **state) {
     (void)state;
     const double accuracy[] = {0, 0.02, 0.5, 0.93, 1}, bars[] = {0, 0.01, 0.3};
@@ -471,6 +493,7 @@ int main(void) {
         cmocka_unit_test(never_joins_unlike_cells_by_a_line),
         cmocka_unit_test(splits_series_by_seed_and_by_gates_where_there_are_some),
         cmocka_unit_test(gives_every_task_and_variant_a_panel),
+        cmocka_unit_test(breaks_long_titles_over_their_panel),
         cmocka_unit_test(keeps_points_and_bars_inside_the_panel),
         cmocka_unit_test(draws_full_cache_alone_and_many_panels),
         cmocka_unit_test(says_that_gnuplot_is_missing_and_leaves_the_data),
