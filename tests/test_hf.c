@@ -196,34 +196,54 @@ static void the_chat_template_comes_from_its_own_file_or_the_tokenizers(void **s
     tf_close(&f);
 }
 
-static void hash_folder(const char *dir, char model[65]) {
-    char tokenizer[65];
+static void hash_folder(const char *dir, char model[65], char tokenizer[65]) {
+    const kv_chat *chat;
     kv_checkpoint *s;
+    kv_tokenizer *t;
     kv_error err = {0};
-    if (kv_checkpoint_open(dir, 0, &s, &err) || kv_checkpoint_hash(s, model, tokenizer, &err)) fail_msg("%s", err.text);
+    if (kv_checkpoint_open(dir, 0, &s, &err) || kv_checkpoint_tokenizer(s, &t, &chat, &err) ||
+        kv_checkpoint_hash(s, t, model, tokenizer, &err))
+        fail_msg("%s", err.text);
     assert_int_equal(strlen(tokenizer), 64);
+    kv_tokenizer_close(t);
     kv_checkpoint_close(s);
 }
 
 static void the_identity_follows_weights_and_settings(void **state) {
     (void)state;
-    char before[65], after[65];
+    static const char settings[] = "tokenizer_config.json", plain[] = "{\"bos_token\":\"<|im_start|>\"}",
+                      template[] = "{\"bos_token\":\"<|im_start|>\",\"chat_template\":\"x\"}",
+                      adds[] = "{\"bos_token\":\"<|im_start|>\",\"add_bos_token\":true}";
+    char before[65], after[65], t[65], none[65], same[65];
     tf_folder f;
     tf_open(&f, TC_DIR "qwen3");
     tf_file *w = tf_find(&f, "model.safetensors"), *c = tf_find(&f, "config.json");
-    hash_folder(f.s.dir, before);
-    hash_folder(TC_DIR "qwen3", after);
+    hash_folder(f.s.dir, before, t);
+    hash_folder(TC_DIR "qwen3", after, t);
     assert_string_equal(before, after);
     w->data[w->n - 1] ^= 1;
     tf_restore(&f, w->name);
-    hash_folder(f.s.dir, after);
+    hash_folder(f.s.dir, after, t);
     assert_string_not_equal(before, after);
     w->data[w->n - 1] ^= 1;
     tf_restore(&f, w->name);
     c->data[strcspn(c->data, "\n")] = ' ';
     tf_restore(&f, c->name);
-    hash_folder(f.s.dir, after);
+    hash_folder(f.s.dir, after, t);
     assert_string_not_equal(before, after);
+    tf_put(&f, settings, NULL, 0);
+    hash_folder(f.s.dir, before, none);
+    assert_string_not_equal(none, t);
+    tf_put(&f, settings, plain, sizeof plain - 1);
+    hash_folder(f.s.dir, after, t);
+    assert_string_not_equal(none, t);
+    tf_put(&f, settings, template, sizeof template - 1);
+    hash_folder(f.s.dir, after, same);
+    assert_string_equal(same, t); /* a chat template changes no id of a text */
+    tf_put(&f, settings, adds, sizeof adds - 1);
+    hash_folder(f.s.dir, after, same);
+    assert_string_not_equal(same, t);
+    assert_string_equal(before, after);
     tf_close(&f);
 }
 
