@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "bench/hub.h"
 #include "engine/checkpoint.h"
@@ -12,8 +11,10 @@
 
 static const char synth_prefix[] = "synth:";
 
-/* "none" = no file; a given path, else the default one when the default model is used. */
-static int pick(const char *what, const char *given, const char *fallback, char *out, kv_error *err) {
+/* "none" = no file; a given path, else the default one when the default model is used.  no_id: what to say behind a
+ * path that does not exist. */
+static int pick(const char *what, const char *no_id, const char *given, const char *fallback, char *out,
+                kv_error *err) {
     const char *from = given ? given : fallback;
     out[0] = 0;
     if (!from || strcmp(from, "none") == 0) return KV_OK;
@@ -21,7 +22,7 @@ static int pick(const char *what, const char *given, const char *fallback, char 
     strcpy(out, from);
     if (!kv_path_exists(out))
         return kv_fail(err, KV_ENOTFOUND, "--%s: %.400s does not exist%s", what, out,
-                       given ? "" : " (part of the project's tree: check it out again, or give none)");
+                       given ? no_id : " (part of the project's tree: check it out again, or give none)");
     return KV_OK;
 }
 
@@ -54,32 +55,35 @@ int kv_identity_resolve_model(const kv_opts *o, size_t i, const kv_paths *p, kv_
 }
 
 int kv_identity_resolve(const kv_opts *o, size_t i, const kv_paths *p, kv_identity *id, kv_error *err) {
+    static const char no_id[] = ": give the folder of a PEFT adapter (ORG/NAME is for --model and --gates)";
     int rc = kv_identity_resolve_model(o, i, p, id, err);
     if (rc) return rc;
     const char *adapter = id->is_default ? p->adapter : NULL, *gates = id->is_default ? p->gates : NULL;
-    if ((rc = pick("adapter", kv_opts_text(o, KV_OPT_ADAPTER), adapter, id->adapter_dir, err))) return rc;
+    if ((rc = pick("adapter", no_id, kv_opts_text(o, KV_OPT_ADAPTER), adapter, id->adapter_dir, err))) return rc;
     if (id->synth && id->adapter_dir[0])
         return kv_fail(err, KV_EARG, "--adapter does not go with --model %.80s: random weights have no adapter",
                        id->model_path);
     id->synth_gates = id->synth && !kv_opts_given(o, KV_OPT_GATES);
-    return pick("gates", kv_opts_text(o, KV_OPT_GATES), gates, id->gates_path, err);
+    return pick("gates", "", kv_opts_text(o, KV_OPT_GATES), gates, id->gates_path, err);
 }
 
-/* Hash of a folder's settings (which may be absent) and weights, or of one file. */
-static int hash_pair(const char *path, const char *settings, const char *weights, char hex[65], kv_error *err) {
-    char name[KV_PATH_MAX + 64], text[2 * 65] = {0};
-    const char *const files[] = {settings, weights};
-    struct stat st;
-    if (stat(path, &st) == 0 && !S_ISDIR(st.st_mode)) return kv_sha256_file(path, hex, err);
-    for (int i = 0; i < 2; i++) {
-        snprintf(name, sizeof name, "%s/%s", path, files[i]);
-        if (i == 0 && !kv_path_exists(name)) continue;
-        int rc = kv_sha256_file(name, text + (size_t)i * 65, err);
-        if (rc) return rc;
-    }
+/* Hash of settings, which may be absent, and weights. */
+static int hash_pair(const char *settings, const char *weights, char hex[65], kv_error *err) {
+    char text[2 * 65] = {0};
+    int rc = kv_path_exists(settings) ? kv_sha256_file(settings, text, err) : KV_OK;
+    if (rc == KV_OK) rc = kv_sha256_file(weights, text + 65, err);
+    if (rc) return rc;
     text[64] = '\n';
     kv_sha256_bytes(text, sizeof text - 1, hex);
     return KV_OK;
+}
+
+static int hash_adapter(kv_identity *id, kv_error *err) {
+    char weights[KV_FILE_PATH], config[KV_FILE_PATH];
+    if (!id->adapter_dir[0]) return KV_OK;
+    int rc = kv_file_join(id->adapter_dir, "adapter_config.json", config, err);
+    if (rc == KV_OK) rc = kv_file_join(id->adapter_dir, "adapter_model.safetensors", weights, err);
+    return rc ? rc : hash_pair(config, weights, id->adapter_sha256, err);
 }
 
 void kv_identity_set_chat(kv_identity *id, const kv_chat *chat) {
@@ -100,8 +104,7 @@ static int hash_gates(kv_identity *id, kv_error *err) {
     char weights[KV_GATES_PATH], config[KV_GATES_PATH];
     if (!id->gates_path[0]) return KV_OK;
     int rc = kv_gates_find(id->gates_path, weights, config, err);
-    const char *slash = rc ? NULL : strrchr(weights, '/');
-    return rc ? rc : hash_pair(id->gates_path, "config.json", slash ? slash + 1 : weights, id->gates_sha256, err);
+    return rc ? rc : hash_pair(config, weights, id->gates_sha256, err);
 }
 
 static int load_synth(kv_identity *id, kv_error *err) {
@@ -136,11 +139,10 @@ int kv_identity_load(kv_identity *id, kv_error *err) {
     id->n_ctx = c->n_ctx;
     id->n_params = kv_model_config_params(c);
     if ((rc = read_tokenizer(src, id, err)) ||
-        (rc = kv_checkpoint_hash(src, id->model_sha256, id->tokenizer_sha256, err)))
+        (rc = kv_checkpoint_hash(src, id->tokenizer, id->model_sha256, id->tokenizer_sha256, err)))
         goto done;
     if (id->max_ctx) hash_limit(id);
-    if (id->adapter_dir[0])
-        rc = hash_pair(id->adapter_dir, "adapter_config.json", "adapter_model.safetensors", id->adapter_sha256, err);
+    rc = hash_adapter(id, err);
     if (rc == KV_OK) rc = hash_gates(id, err);
 done:
     kv_checkpoint_close(src);

@@ -63,25 +63,11 @@ int kv_prompt_chat(const kv_opts *o, const kv_chat *own, int fallback_own, const
     return vary_chat(o, out, err);
 }
 
-static int push_bos(const kv_tokenizer *t, kv_ids *out, kv_error *err) {
-    int64_t bos = kv_tokenizer_bos(t);
-    if (!kv_tokenizer_add_bos(t) || bos < 0) return KV_OK;
-    if (out->n == out->cap) {
-        size_t cap = out->cap ? out->cap * 2 : 64;
-        int32_t *ids = realloc(out->ids, cap * sizeof *ids);
-        if (!ids) return kv_fail(err, KV_ENOMEM, "out of memory for the prompt");
-        out->ids = ids;
-        out->cap = cap;
-    }
-    out->ids[out->n++] = (int32_t)bos;
-    return KV_OK;
-}
-
 int kv_prompt_ids(const kv_chat *chat, const kv_tokenizer *t, const char *system, const char *text, size_t question_at,
                   kv_ids *out, size_t *n_context, kv_error *err) {
     if (chat) return kv_chat_render(chat, t, system, text, question_at, out, n_context, err);
     kv_text_part part = {text, strlen(text), 1};
-    int rc = push_bos(t, out, err);
+    int rc = kv_tokenizer_push_bos(t, out, err);
     size_t n_bos = out->n;
     if (rc == KV_OK) rc = kv_tokenize_at(t, &part, 1, question_at, n_context, out, err);
     if (rc == KV_OK) *n_context += n_bos;

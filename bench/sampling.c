@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "engine/file.h"
-#include "engine/generation_config.h"
+#include "engine/generation.h"
 
 static const kv_opt_id values[] = {KV_OPT_TEMPERATURE, KV_OPT_TOP_P, KV_OPT_TOP_K, KV_OPT_MIN_P};
 enum { N_VALUES = sizeof values / sizeof *values };
@@ -26,11 +26,19 @@ static void apply_typed(const kv_opts *o, kv_sampling *s) {
     if (kv_opts_given(o, KV_OPT_MIN_P)) s->min_p = (float)kv_opts_real(o, KV_OPT_MIN_P);
 }
 
+kv_sampling kv_sampling_recommended(const kv_generation *g) {
+    if (g->do_sample != 1) return (kv_sampling){.top_p = 1};
+    return (kv_sampling){.temperature = g->temperature >= 0 ? g->temperature : 1,
+                         .top_p = g->top_p >= 0 ? g->top_p : 1,
+                         .top_k = g->top_k >= 0 ? g->top_k : 50,
+                         .min_p = g->min_p >= 0 ? g->min_p : 0};
+}
+
 static int from_model(const kv_identity *m, kv_sampling *out, kv_error *err) {
     static const char name[] = "generation_config.json";
     char path[KV_PATH_MAX + sizeof name + 1];
     struct stat st;
-    kv_generation_config c;
+    kv_generation g = kv_generation_none();
     const char *slash = strrchr(m->model_path, '/');
     if (stat(m->model_path, &st) == 0 && S_ISDIR(st.st_mode))
         snprintf(path, sizeof path, "%s/%s", m->model_path, name);
@@ -41,8 +49,8 @@ static int from_model(const kv_identity *m, kv_sampling *out, kv_error *err) {
                        "--sampling model: %.300s is not there: put the checkpoint's file there, or give --temperature "
                        "and the like",
                        path);
-    int rc = kv_generation_config_load(path, &c, err);
-    if (rc == KV_OK) *out = kv_generation_config_sampling(&c);
+    int rc = kv_generation_load(path, &g, err);
+    if (rc == KV_OK) *out = kv_sampling_recommended(&g);
     return rc;
 }
 

@@ -51,7 +51,8 @@ static int set_parameter(kv_opts *o, kv_opt_id id, size_t i, const char *name, i
     if (strstr(text, key)) return KV_OK;
     for (const kv_option *p = spec.policy->options; p && p->name; p++)
         if (strcmp(p->name, name) == 0) {
-            snprintf(longer, sizeof longer, "%.200s%s%d", text, key, value);
+            if (snprintf(longer, sizeof longer, "%s%s%d", text, key, value) >= (int)sizeof longer)
+                return kv_fail(err, KV_ELIMIT, "--policy %.80s...: too long to add %s of the gates", text, name);
             return set_text(o, id, i, longer, err);
         }
     return KV_OK;

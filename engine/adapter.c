@@ -10,10 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/file.h"
 #include "engine/json.h"
 #include "engine/safetensors.h"
 
-enum { MAX_RANK = 4096, MAX_PATH = 4096, TILE = 256 };
+enum { MAX_RANK = 4096, TILE = 256 };
 
 struct kv_adapter {
     kv_safetensors *file;
@@ -23,6 +24,16 @@ struct kv_adapter {
 };
 
 static const char prefix[] = "base_model.model.model.layers.";
+
+/* pissa, olora, loftq and corda start from other base weights than the model's, so their B A is no change to these. */
+static int starts_from_the_model(const cJSON *config) {
+    static const char *const harmless[] = {"gaussian", "eva", "orthogonal"};
+    const cJSON *v = cJSON_GetObjectItemCaseSensitive(config, "init_lora_weights");
+    int ok = !cJSON_IsString(v);
+    for (size_t i = 0; !ok && i < sizeof harmless / sizeof *harmless; i++)
+        ok = strcmp(v->valuestring, harmless[i]) == 0;
+    return ok;
+}
 
 /* Absent, null, false and empty lists or objects mean "not used". */
 static int is_used(const cJSON *config, const char *key) {
@@ -48,6 +59,11 @@ static int read_config(kv_adapter *a, const cJSON *config, const char *path, kv_
         if (is_used(config, refused[i]))
             return kv_fail(err, KV_EUNSUPPORTED, "%s: '%s' is set, only plain LoRA can be merged", path, refused[i]);
     }
+    if (!starts_from_the_model(config))
+        return kv_fail(
+            err, KV_EUNSUPPORTED,
+            "%s: init_lora_weights = %.40s changes the base weights: save the adapter converted to plain LoRA", path,
+            cJSON_GetObjectItemCaseSensitive(config, "init_lora_weights")->valuestring);
     int64_t rank = 0;
     int rc = kv_json_int(config, "r", path, 1, MAX_RANK, &rank, err);
     if (rc != KV_OK) return rc;
@@ -62,16 +78,11 @@ static int read_config(kv_adapter *a, const cJSON *config, const char *path, kv_
     return KV_OK;
 }
 
-static int join(char *out, const char *dir, const char *file, kv_error *err) {
-    int n = snprintf(out, MAX_PATH, "%s/%s", dir, file);
-    return n < MAX_PATH ? KV_OK : kv_fail(err, KV_ELIMIT, "%.200s...: path is too long", dir);
-}
-
 int kv_adapter_open(const char *dir, kv_adapter **out, kv_error *err) {
-    char config_path[MAX_PATH], path[MAX_PATH];
+    char config_path[KV_FILE_PATH], path[KV_FILE_PATH];
     *out = NULL;
-    int rc = join(config_path, dir, "adapter_config.json", err);
-    if (rc == KV_OK) rc = join(path, dir, "adapter_model.safetensors", err);
+    int rc = kv_file_join(dir, "adapter_config.json", config_path, err);
+    if (rc == KV_OK) rc = kv_file_join(dir, "adapter_model.safetensors", path, err);
     if (rc != KV_OK) return rc;
     cJSON *config = NULL;
     kv_adapter *a = calloc(1, sizeof *a);

@@ -299,21 +299,6 @@ void kv_chat_hash(const kv_chat *c, char hex[65]) {
     kv_sha256_bytes(text, n, hex);
 }
 
-static int append_bos(const kv_chat *c, const kv_tokenizer *t, kv_ids *out, kv_error *err) {
-    if (c->bos != BOS_BY_TOKENIZER || !kv_tokenizer_add_bos(t)) return KV_OK;
-    int64_t bos = kv_tokenizer_bos(t);
-    if (bos < 0) return kv_fail(err, KV_EFORMAT, "the tokenizer asks for a BOS token but names none");
-    size_t cap = out->n + 64;
-    if (out->n == out->cap) {
-        int32_t *p = realloc(out->ids, cap * sizeof *p);
-        if (!p) return kv_fail(err, KV_ENOMEM, "out of memory for %zu token ids", cap);
-        out->ids = p;
-        out->cap = cap;
-    }
-    out->ids[out->n++] = (int32_t)bos;
-    return KV_OK;
-}
-
 int kv_chat_render_answer(const kv_chat *c, const kv_tokenizer *t, const char *system, const char *user,
                           size_t question_at, const char *answer, kv_ids *out, size_t *n_context, kv_error *err) {
     const char *missing = missing_token(c, t);
@@ -334,7 +319,7 @@ int kv_chat_render_answer(const kv_chat *c, const kv_tokenizer *t, const char *s
     if (at > parts[USER].len) at = parts[USER].len;
     for (int i = 0; i < USER; i++) at += parts[i].len;
     size_t n_was = out->n;
-    int rc = append_bos(c, t, out, err);
+    int rc = c->bos == BOS_BY_TOKENIZER ? kv_tokenizer_push_bos(t, out, err) : KV_OK;
     size_t n_bos = out->n - n_was;
     if (rc == KV_OK) rc = kv_tokenize_at(t, parts, N_PARTS, at, &before, out, err);
     if (rc) {

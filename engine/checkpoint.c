@@ -226,17 +226,10 @@ static int refuse_unknown_tensors(const kv_checkpoint *s, kv_error *err) {
     return KV_OK;
 }
 
-int kv_hf_path(const char *dir, const char *name, char *out, kv_error *err) {
-    size_t n = strlen(dir);
-    int slash = n > 0 && dir[n - 1] == '/';
-    if (snprintf(out, KV_CHECKPOINT_PATH, "%s%s%s", dir, slash ? "" : "/", name) < KV_CHECKPOINT_PATH) return KV_OK;
-    return kv_fail(err, KV_ELIMIT, "%.200s...: path is too long", dir);
-}
-
 static int open_folder(kv_checkpoint *s, int max_ctx, kv_error *err) {
-    char path[KV_CHECKPOINT_PATH], *text;
+    char path[KV_FILE_PATH], *text;
     size_t n;
-    int rc = kv_hf_path(s->path, "config.json", path, err);
+    int rc = kv_file_join(s->path, "config.json", path, err);
     if (rc == KV_OK) rc = kv_read_file(path, &text, &n, err);
     if (rc == KV_ENOTFOUND)
         return kv_fail(err, rc, "%s: no config.json in this folder: give a GGUF file or a Hugging Face model folder",

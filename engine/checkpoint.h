@@ -72,9 +72,13 @@ int kv_checkpoint_generation(const kv_checkpoint *s, const kv_tokenizer *t, kv_g
  * GGUF: sha256 of the file; of the lines pre-tokenizer, every token, every merge.
  *
  * Folder: sha256 over config.json, generation_config.json and, in the order of names, every tensor's name, type, shape
- * and content, of which each tensor above 64 KiB gives its first and last 4 KiB and 14 pieces evenly between; sha256 of
- * tokenizer.json.  So a checkpoint of any size is identified in seconds, and one cut into other shards is the same
- * model; a change that keeps clear of every sampled piece is not seen. */
-int kv_checkpoint_hash(const kv_checkpoint *s, char model[65], char tokenizer[65], kv_error *err);
+ * and content, of which each tensor above 64 KiB gives its first and last 4 KiB and 14 pieces evenly between; sha256
+ * over that of tokenizer.json and the tokenizer's BOS, EOS and whether BOS is added, wherever they are written down. So
+ * a checkpoint of any size is identified in seconds, and one cut into other shards is the same model; a change that
+ * keeps clear of every sampled piece is not seen.
+ *
+ * t: the checkpoint's tokenizer. */
+int kv_checkpoint_hash(const kv_checkpoint *s, const kv_tokenizer *t, char model[65], char tokenizer[65],
+                       kv_error *err);
 
 #endif

@@ -46,9 +46,9 @@ static void add_tensor(hasher *h, const kv_st_tensor *t) {
 
 /* Settings as they are in the file; one that is absent leaves a line too. */
 static int add_settings(hasher *h, const kv_checkpoint *s, const char *name, kv_error *err) {
-    char path[KV_CHECKPOINT_PATH], hex[65] = "-";
+    char path[KV_FILE_PATH], hex[65] = "-";
     struct stat st;
-    int rc = kv_hf_path(s->path, name, path, err);
+    int rc = kv_file_join(s->path, name, path, err);
     if (rc == KV_OK && stat(path, &st) == 0) rc = kv_sha256_file(path, hex, err);
     add_line(h, name);
     add_line(h, hex);
@@ -69,13 +69,21 @@ static int hash_folder(const kv_checkpoint *s, char hex[65], kv_error *err) {
     return rc;
 }
 
-int kv_checkpoint_hash(const kv_checkpoint *s, char model[65], char tokenizer[65], kv_error *err) {
-    char path[KV_CHECKPOINT_PATH];
-    if (s->gguf) {
-        int rc = kv_gguf_tokenizer_hash(s->gguf, tokenizer, err);
-        return rc ? rc : kv_sha256_file(s->path, model, err);
-    }
-    int rc = kv_hf_path(s->path, "tokenizer.json", path, err);
-    if (rc == KV_OK) rc = kv_sha256_file(path, tokenizer, err);
-    return rc ? rc : hash_folder(s, model, err);
+/* tokenizer_config.json may be changed in many ways that no id depends on, so its outcome is hashed. */
+static int hash_tokenizer(const kv_checkpoint *s, const kv_tokenizer *t, char hex[65], kv_error *err) {
+    char path[KV_FILE_PATH], file[65], text[256];
+    int rc = kv_file_join(s->path, "tokenizer.json", path, err);
+    if (rc == KV_OK) rc = kv_sha256_file(path, file, err);
+    if (rc) return rc;
+    int n = snprintf(text, sizeof text, "%s\nbos %" PRId64 " add %d\neos %" PRId64 "\n", file, kv_tokenizer_bos(t),
+                     kv_tokenizer_add_bos(t), kv_tokenizer_eos(t));
+    kv_sha256_bytes(text, (size_t)n, hex);
+    return KV_OK;
+}
+
+int kv_checkpoint_hash(const kv_checkpoint *s, const kv_tokenizer *t, char model[65], char tokenizer[65],
+                       kv_error *err) {
+    int rc = s->gguf ? kv_gguf_tokenizer_hash(s->gguf, tokenizer, err) : hash_tokenizer(s, t, tokenizer, err);
+    if (rc) return rc;
+    return s->gguf ? kv_sha256_file(s->path, model, err) : hash_folder(s, model, err);
 }

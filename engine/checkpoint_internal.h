@@ -6,8 +6,6 @@
 #include "engine/hf_weights.h"
 #include "engine/checkpoint.h"
 
-enum { KV_CHECKPOINT_PATH = 4096 };
-
 struct kv_checkpoint {
     char *path;
     kv_model_config config;
@@ -18,8 +16,5 @@ struct kv_checkpoint {
 /* checkpoint_gguf.c */
 int kv_gguf_config(const kv_gguf *g, const char *path, kv_model_config *out, kv_error *err);
 int kv_gguf_tokenizer_hash(const kv_gguf *g, char hex[65], kv_error *err);
-
-/* dir + "/" + name into out (KV_CHECKPOINT_PATH); KV_ELIMIT when too long. */
-int kv_hf_path(const char *dir, const char *name, char *out, kv_error *err);
 
 #endif

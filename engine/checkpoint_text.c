@@ -8,22 +8,21 @@
 #include <sys/stat.h>
 
 #include "engine/file.h"
-#include "engine/hf_config.h"
 #include "engine/json.h"
 #include "engine/checkpoint_internal.h"
 
 /* NULL in *text when there is no such file. */
-static int read_if_there(const kv_checkpoint *s, const char *name, char path[KV_CHECKPOINT_PATH], char **text,
-                         size_t *n, kv_error *err) {
+static int read_if_there(const kv_checkpoint *s, const char *name, char path[KV_FILE_PATH], char **text, size_t *n,
+                         kv_error *err) {
     struct stat st;
     *text = NULL;
-    int rc = kv_hf_path(s->path, name, path, err);
+    int rc = kv_file_join(s->path, name, path, err);
     return rc || stat(path, &st) != 0 ? rc : kv_read_file(path, text, n, err);
 }
 
 /* tokenizer_config.json; NULL when there is none. */
 static int load_tokenizer_config(const kv_checkpoint *s, cJSON **out, kv_error *err) {
-    char path[KV_CHECKPOINT_PATH], *text;
+    char path[KV_FILE_PATH], *text;
     size_t n = 0;
     *out = NULL;
     int rc = read_if_there(s, "tokenizer_config.json", path, &text, &n, err);
@@ -46,7 +45,7 @@ static const char *template_of(const cJSON *config) {
 }
 
 static int folder_chat(const kv_checkpoint *s, const kv_tokenizer *t, const kv_chat **chat, kv_error *err) {
-    char path[KV_CHECKPOINT_PATH], *jinja;
+    char path[KV_FILE_PATH], *jinja;
     size_t n = 0;
     cJSON *config = NULL;
     int rc = read_if_there(s, "chat_template.jinja", path, &jinja, &n, err);
@@ -96,40 +95,24 @@ int kv_checkpoint_tokenizer(const kv_checkpoint *s, kv_tokenizer **tokenizer, co
     return rc;
 }
 
-/* eos_token of tokenizer_config.json: its text, or an object with it. */
-static int add_named_eos(const kv_checkpoint *s, const kv_tokenizer *t, kv_generation *g, kv_error *err) {
-    cJSON *config;
-    int rc = load_tokenizer_config(s, &config, err);
-    const cJSON *v = cJSON_GetObjectItemCaseSensitive(config, "eos_token");
-    if (cJSON_IsObject(v)) v = cJSON_GetObjectItemCaseSensitive(v, "content");
-    int64_t id = cJSON_IsString(v) ? kv_tokenizer_special(t, v->valuestring) : -1;
-    cJSON_Delete(config);
-    if (rc || id < 0) return rc;
-    for (int i = 0; i < g->n_eos; i++)
-        if (g->eos[i] == id) return KV_OK;
-    if (g->n_eos < KV_MAX_EOS) g->eos[g->n_eos++] = (int32_t)id;
-    return KV_OK;
-}
-
-static int parse_file(const kv_checkpoint *s, const char *name, kv_generation *g, kv_error *err) {
-    char path[KV_CHECKPOINT_PATH], *text;
+/* Where there is no such file g stays as it is. */
+static int load_generation(const kv_checkpoint *s, const char *name, kv_generation *g, kv_error *err) {
+    char path[KV_FILE_PATH], *text;
     size_t n = 0;
     int rc = read_if_there(s, name, path, &text, &n, err);
-    if (rc == KV_OK && text) rc = kv_hf_generation_parse(text, n, path, g, err);
+    if (rc == KV_OK && text) rc = kv_generation_parse(text, n, path, g, err);
     free(text);
     return rc;
 }
 
 int kv_checkpoint_generation(const kv_checkpoint *s, const kv_tokenizer *t, kv_generation *g, kv_error *err) {
-    *g = (kv_generation){.do_sample = -1, .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1};
-    if (s->gguf) {
-        if (kv_tokenizer_eos(t) >= 0) g->eos[g->n_eos++] = (int32_t)kv_tokenizer_eos(t);
-        return KV_OK;
-    }
-    int rc = parse_file(s, "generation_config.json", g, err);
+    int rc = KV_OK;
+    int64_t eos = kv_tokenizer_eos(t);
+    *g = kv_generation_none();
+    if (!s->gguf) rc = load_generation(s, "generation_config.json", g, err);
     /* older checkpoints have these fields in config.json */
-    if (rc == KV_OK && !g->n_eos) rc = parse_file(s, "config.json", g, err);
-    if (rc == KV_OK) rc = add_named_eos(s, t, g, err);
+    if (rc == KV_OK && !s->gguf && !g->n_eos) rc = load_generation(s, "config.json", g, err);
+    if (rc == KV_OK && eos >= 0) rc = kv_generation_add_eos(g, (int32_t)eos, s->path, err);
     for (int i = 0; rc == KV_OK && i < g->n_eos; i++)
         if (g->eos[i] >= s->config.n_vocab)
             rc = kv_fail(err, KV_EFORMAT, "%s: end-of-text token %d is outside the vocabulary of %d", s->path,

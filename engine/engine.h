@@ -1,7 +1,8 @@
 /* engine.h - a loaded model and generation over it: the only engine headers that bench needs are this and chat.h.
  *
- * A kv_engine is immutable after open.  Sequences, caches and their allocator belong to a kv_generate call or to a
- * kv_prefix.  Not thread-safe: one thread drives an engine (the backend uses its own threads inside). */
+ * Model, tokenizer and chat template of a kv_engine do not change after open.  Sequences, caches and their allocator
+ * belong to a kv_generate call or to a kv_prefix; the buffers of a forward and its counters belong to the engine, so
+ * one thread drives it (the backend uses its own threads inside). */
 #ifndef KV_ENGINE_H
 #define KV_ENGINE_H
 

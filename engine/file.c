@@ -1,4 +1,4 @@
-/* file.c - mapped files, sha256 of files (OpenSSL's EVP) and whole small files. */
+/* file.c - paths, mapped files, sha256 of files (OpenSSL's EVP) and whole small files. */
 #include "engine/file.h"
 
 #include <errno.h>
@@ -11,6 +11,13 @@
 #include <unistd.h>
 
 #include <openssl/evp.h>
+
+int kv_file_join(const char *dir, const char *name, char out[KV_FILE_PATH], kv_error *err) {
+    size_t n = strlen(dir);
+    int slash = n > 0 && dir[n - 1] == '/';
+    if (snprintf(out, KV_FILE_PATH, "%s%s%s", dir, slash ? "" : "/", name) < KV_FILE_PATH) return KV_OK;
+    return kv_fail(err, KV_ELIMIT, "%.200s...: path is too long", dir);
+}
 
 static int open_file(const char *path, int *fd, struct stat *st, kv_error *err) {
     *fd = open(path, O_RDONLY | O_CLOEXEC);

@@ -1,4 +1,4 @@
-/* file.h - mapped files and sha256 of files. */
+/* file.h - paths, mapped files and sha256 of files. */
 #ifndef KV_FILE_H
 #define KV_FILE_H
 
@@ -8,6 +8,11 @@ typedef struct kv_map {
     const void *data;
     size_t size;
 } kv_map;
+
+enum { KV_FILE_PATH = 4096 };
+
+/* dir + "/" + name into out; KV_ELIMIT when too long. */
+int kv_file_join(const char *dir, const char *name, char out[KV_FILE_PATH], kv_error *err);
 
 /* Maps a whole file read-only.  Errors name the path and the reason (KV_ENOTFOUND when there is no such file); a
  * directory or an empty file is an error.  Close is safe on a zeroed kv_map. */

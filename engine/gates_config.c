@@ -11,6 +11,8 @@
 
 #include "engine/json.h"
 
+enum { MOST = 1 << 24 }; /* of every number: sums of two stay in int */
+
 int kv_gates_find(const char *path, char weights[KV_GATES_PATH], char config[KV_GATES_PATH], kv_error *err) {
     static const char *const names[] = {"trimkv_weights.safetensors", "trimkv_weights.pth"};
     struct stat st;
@@ -54,7 +56,7 @@ static int read_members(const cJSON *object, const char *path, kv_gates_config *
     int rc;
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
         int64_t x = 0;
-        if ((rc = kv_json_int(object, numbers[i].key, path, numbers[i].lo, INT32_MAX, &x, err))) return rc;
+        if ((rc = kv_json_int(object, numbers[i].key, path, numbers[i].lo, MOST, &x, err))) return rc;
         *(int *)((char *)c + numbers[i].at) = (int)x;
     }
     char act[32] = "silu";

@@ -1,10 +1,9 @@
-/* hf_config.h - config.json and generation_config.json of a Hugging Face folder. */
+/* hf_config.h - config.json of a Hugging Face folder. */
 #ifndef KV_HF_CONFIG_H
 #define KV_HF_CONFIG_H
 
 #include <cjson/cJSON.h>
 
-#include "engine/generation.h"
 #include "engine/model_config.h"
 
 /* config.json of one of the known architectures.  Whatever changes the computation and is not done here is
@@ -18,8 +17,5 @@ int kv_hf_rope_parse(const cJSON *config, const char *name, kv_model_config *out
 
 /* "key = value is not supported": the value as JSON, cut to some length. */
 int kv_hf_unsupported(const char *name, const char *key, const cJSON *value, const char *why, kv_error *err);
-
-/* Adds the ids of eos_token_id (a number or a list) and, where out has none yet, the sampling fields. */
-int kv_hf_generation_parse(const char *text, size_t n, const char *name, kv_generation *out, kv_error *err);
 
 #endif

@@ -12,12 +12,12 @@
 #include "engine/file.h"
 #include "engine/json.h"
 
-enum { MAX_PATH = 4096, MAX_FILES = 4096 };
+enum { MAX_FILES = 4096 };
 
 static const char single_name[] = "model.safetensors", index_name[] = "model.safetensors.index.json";
 
 typedef struct shard {
-    char path[MAX_PATH];
+    char path[KV_FILE_PATH];
     kv_safetensors *st;
 } shard;
 
@@ -81,9 +81,8 @@ static int open_shards(kv_hf_weights *w, const char *dir, const char *const *fil
     if (!w->shards) return kv_fail(err, KV_ENOMEM, "%s: no memory for %zu files", dir, n);
     for (; w->n_shards < n; w->n_shards++) {
         shard *s = &w->shards[w->n_shards];
-        if (snprintf(s->path, MAX_PATH, "%s/%s", dir, files[w->n_shards]) >= MAX_PATH)
-            return kv_fail(err, KV_ELIMIT, "%.200s...: path is too long", dir);
-        int rc = kv_safetensors_open(s->path, &s->st, err);
+        int rc = kv_file_join(dir, files[w->n_shards], s->path, err);
+        if (rc == KV_OK) rc = kv_safetensors_open(s->path, &s->st, err);
         if (rc) return rc;
         w->n += kv_safetensors_n(s->st);
     }
@@ -135,15 +134,14 @@ static int open_sharded(kv_hf_weights *w, const char *dir, const char *path, kv_
 
 int kv_hf_weights_open(const char *dir, kv_hf_weights **out, kv_error *err) {
     const char *const single = single_name;
-    char path[MAX_PATH], index[MAX_PATH];
+    char path[KV_FILE_PATH], index[KV_FILE_PATH];
     struct stat st;
     *out = NULL;
-    if (snprintf(path, MAX_PATH, "%s/%s", dir, single_name) >= MAX_PATH ||
-        snprintf(index, MAX_PATH, "%s/%s", dir, index_name) >= MAX_PATH)
-        return kv_fail(err, KV_ELIMIT, "%.200s...: path is too long", dir);
+    int rc = kv_file_join(dir, single_name, path, err);
+    if (rc == KV_OK) rc = kv_file_join(dir, index_name, index, err);
+    if (rc) return rc;
     kv_hf_weights *w = calloc(1, sizeof *w);
     if (!w) return kv_fail(err, KV_ENOMEM, "%s: no memory", dir);
-    int rc;
     if (stat(path, &st) == 0) {
         rc = open_shards(w, dir, &single, 1, err);
         if (rc == KV_OK) rc = merge_lists(w, dir, err);

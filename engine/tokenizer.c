@@ -139,6 +139,28 @@ void kv_ids_free(kv_ids *v) {
     *v = (kv_ids){0};
 }
 
+static int append_ids(kv_ids *v, const int32_t *ids, size_t n, kv_error *err) {
+    if (!n) return KV_OK; /* v->ids may still be NULL */
+    if (n > v->cap - v->n) {
+        size_t cap = v->cap ? v->cap : 64;
+        while (cap - v->n < n) cap *= 2;
+        int32_t *p = realloc(v->ids, cap * sizeof *p);
+        if (!p) return kv_fail(err, KV_ENOMEM, "out of memory for %zu token ids", cap);
+        v->ids = p;
+        v->cap = cap;
+    }
+    memcpy(v->ids + v->n, ids, n * sizeof *ids);
+    v->n += n;
+    return KV_OK;
+}
+
+int kv_tokenizer_push_bos(const kv_tokenizer *t, kv_ids *out, kv_error *err) {
+    const int32_t bos = (int32_t)t->bos;
+    if (!t->add_bos) return KV_OK;
+    if (bos < 0) return kv_fail(err, KV_EFORMAT, "the tokenizer asks for a BOS token but names none");
+    return append_ids(out, &bos, 1, err);
+}
+
 /* One call's state: the plain text collected since the last special token, and where ids go. */
 typedef struct encoder {
     const kv_tokenizer *t;
@@ -154,22 +176,6 @@ typedef struct encoder {
     kv_bytes normal;
     kv_bpe_work work;
 } encoder;
-
-static int append(encoder *e, const int32_t *ids, size_t n, kv_error *err) {
-    kv_ids *v = e->out;
-    if (!n) return KV_OK; /* v->ids may still be NULL */
-    if (n > v->cap - v->n) {
-        size_t cap = v->cap ? v->cap : 64;
-        while (cap - v->n < n) cap *= 2;
-        int32_t *p = realloc(v->ids, cap * sizeof *p);
-        if (!p) return kv_fail(err, KV_ENOMEM, "out of memory for %zu token ids", cap);
-        v->ids = p;
-        v->cap = cap;
-    }
-    memcpy(v->ids + v->n, ids, n * sizeof *ids);
-    v->n += n;
-    return KV_OK;
-}
 
 /* Fills e->work with the characters of a piece; those without a token become bytes, unk or nothing. */
 static void push_characters(encoder *e, const char *piece, size_t len) {
@@ -198,7 +204,7 @@ static int encode_piece(void *ctx, const char *piece, size_t len, kv_error *err)
         int32_t id = kv_token_find_plain(&t->tokens, piece, len);
         if (id >= 0) {
             e->n_before += start < e->cut;
-            return append(e, &id, 1, err);
+            return append_ids(e->out, &id, 1, err);
         }
     }
     int rc = kv_bpe_begin(&e->work, len, err);
@@ -213,7 +219,7 @@ static int encode_piece(void *ctx, const char *piece, size_t len, kv_error *err)
     }
     kv_bpe_merge(&t->bpe, &e->work);
     for (size_t i = 0; i < e->work.n && start + e->work.starts[i] < e->cut; i++) e->n_before++;
-    return append(e, e->work.ids, e->work.n, err);
+    return append_ids(e->out, e->work.ids, e->work.n, err);
 }
 
 static int flush(encoder *e, kv_error *err) {
@@ -251,7 +257,7 @@ static int add_special(encoder *e, int32_t id, kv_error *err) {
     if (kind & KV_TOKEN_LSTRIP)
         while ((k = kv_utf8_blank_before(e->plain, e->n_plain))) e->n_plain -= k;
     int rc = flush(e, err);
-    if (rc == KV_OK) rc = append(e, &id, 1, err);
+    if (rc == KV_OK) rc = append_ids(e->out, &id, 1, err);
     e->n_before += e->pos < e->at;
     e->pos += len;
     e->swallow = (kind & KV_TOKEN_RSTRIP) != 0;

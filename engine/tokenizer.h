@@ -88,6 +88,9 @@ typedef struct kv_ids {
 } kv_ids;
 void kv_ids_free(kv_ids *v);
 
+/* Appends BOS where the tokenizer adds it to a text; KV_EFORMAT when it does and has none. */
+int kv_tokenizer_push_bos(const kv_tokenizer *t, kv_ids *out, kv_error *err);
+
 /* Appends the ids of the concatenated parts to out.  Plain text on both sides of a part border is joined before
  * normalisation, splitting and BPE; only the search for special tokens respects the border.  No BOS is added.
  * A byte for which the vocabulary has no token is dropped, as Hugging Face does (SmolLM2 lacks 21 of the 256, none of

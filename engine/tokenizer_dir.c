@@ -2,18 +2,9 @@
  *
  * The second file names bos and eos and may say whether bos is added, which then holds against the post_processor of
  * the first, as with the tokenizer classes of transformers that read it. */
+#include "engine/file.h"
 #include "engine/json.h"
 #include "engine/tokenizer.h"
-
-#include <stdio.h>
-#include <string.h>
-
-enum { MAX_PATH = 4096 };
-
-static int join(const char *dir, const char *name, char path[MAX_PATH], kv_error *err) {
-    int n = snprintf(path, MAX_PATH, "%s/%s", dir, name);
-    return n < MAX_PATH ? KV_OK : kv_fail(err, KV_ELIMIT, "%.80s...: the path is too long", dir);
-}
 
 /* Id of a token given as a string or as an object with its content; -1: none, or null. */
 static int named_id(const kv_tokenizer *t, const cJSON *config, const char *key, const char *path, int64_t *id,
@@ -43,12 +34,12 @@ static int apply_config(kv_tokenizer *t, const cJSON *config, const char *path, 
 }
 
 int kv_tokenizer_from_dir(const char *dir, kv_tokenizer **out, kv_error *err) {
-    char path[MAX_PATH];
+    char path[KV_FILE_PATH];
     cJSON *config = NULL;
     *out = NULL;
-    int rc = join(dir, "tokenizer.json", path, err);
+    int rc = kv_file_join(dir, "tokenizer.json", path, err);
     if (rc == KV_OK) rc = kv_tokenizer_from_json(path, out, err);
-    if (rc == KV_OK) rc = join(dir, "tokenizer_config.json", path, err);
+    if (rc == KV_OK) rc = kv_file_join(dir, "tokenizer_config.json", path, err);
     if (rc) return rc;
     rc = kv_json_load(path, &config, err);
     if (rc == KV_OK) rc = apply_config(*out, config, path, err);

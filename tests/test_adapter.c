@@ -26,7 +26,8 @@ static const char *const modules[N_MODULES] = {"self_attn.q_proj", "self_attn.k_
                                                "self_attn.o_proj", "mlp.gate_proj",    "mlp.up_proj",
                                                "mlp.down_proj"};
 
-static const char plain[] = "{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8,\"bias\":\"none\"}";
+static const char plain[] =
+    "{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8,\"bias\":\"none\",\"init_lora_weights\":\"gaussian\"}";
 
 static void fill(float *x, size_t n, uint64_t seed) {
     for (size_t i = 0; i < n; i++) x[i] = tq_uniform(&seed);
@@ -195,6 +196,10 @@ static void refuses_configurations_that_are_not_plain_lora(void **state) {
          "rank_pattern"},
         {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8,\"modules_to_save\":[\"lm_head\"]}", KV_EUNSUPPORTED,
          "modules_to_save"},
+        {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8,\"init_lora_weights\":\"pissa_niter_4\"}", KV_EUNSUPPORTED,
+         "init_lora_weights = pissa_niter_4"},
+        {"{\"peft_type\":\"LORA\",\"r\":4,\"lora_alpha\":8,\"init_lora_weights\":\"olora\"}", KV_EUNSUPPORTED,
+         "init_lora_weights = olora"},
     };
     scratch s;
     assert_int_equal(scratch_open(&s), 0);

@@ -218,6 +218,7 @@ static void stray_bytes_in_a_prompt_become_tokens_and_the_json_stays_clean(void 
 static void says_what_is_missing_before_it_starts(void **state) {
     (void)state;
     cli_expect("run --model nowhere.gguf", 3, "nowhere.gguf does not exist");
+    cli_expect("generate --adapter some-org/adapter --prompt a", 3, "some-org/adapter does not exist: give the folder");
     cli_expect("generate --model nowhere.gguf --prompt a", 3, "nowhere.gguf does not exist");
     cli_expect("tokenize --model nowhere.gguf --text a", 3, "nowhere.gguf does not exist");
     cli_expect("speed --model nowhere.gguf", 3, "nowhere.gguf does not exist");

@@ -248,6 +248,7 @@ static void believes_the_config_about_type_activation_and_size(void **state) {
         {"{\"hidden_act\":\"gelu\"}", KV_EUNSUPPORTED, "hidden_act is gelu"},
         {"{\"retention_gate_intermediate_size\":6}", KV_EFORMAT, "intermediate size is 5, config.json says 6"},
         {"{\"memory_size\":-1}", KV_EFORMAT, "memory_size"},
+        {"{\"memory_size\":2147483647}", KV_EFORMAT, "memory_size"},
         {"{\"buffer_size\":\"8\"}", KV_EFORMAT, "buffer_size"},
         {"{\"memory_size\":", KV_EFORMAT, "config.json: not valid JSON"},
     };

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "bench/sampling.h"
-#include "engine/generation_config.h"
+#include "engine/generation.h"
 #include "tests/support/scratch.h"
 
 static const char qwen[] = "{\"bos_token_id\":151643,\"do_sample\":true,\"eos_token_id\":[151645,151643],"
@@ -37,10 +37,10 @@ static void expect_sampling(kv_sampling s, double temperature, double top_p, int
 }
 
 static kv_sampling sampling_of(const char *json) {
-    kv_generation_config c;
+    kv_generation g = kv_generation_none();
     kv_error err = {0};
-    if (kv_generation_config_parse(json, strlen(json), "g.json", &c, &err)) fail_msg("%s", err.text);
-    return kv_generation_config_sampling(&c);
+    if (kv_generation_parse(json, strlen(json), "g.json", &g, &err)) fail_msg("%s", err.text);
+    return kv_sampling_recommended(&g);
 }
 
 static void reads_what_transformers_would_do(void **state) {
@@ -66,13 +66,16 @@ static void refuses_values_of_the_wrong_kind(void **state) {
                  {"{\"top_k\":2.5}", "top_k"},
                  {"{\"top_k\":-2}", "top_k"},
                  {"{\"top_k\":99999999999}", "top_k"},
+                 {"{\"eos_token_id\":\"2\"}", "eos_token_id"},
+                 {"{\"eos_token_id\":[2,-1]}", "eos_token_id"},
+                 {"{\"eos_token_id\":99999999}", "eos_token_id"},
                  {"[]", "g.json"},
                  {"{\"top_k\":20", "g.json"},
                  {"", "g.json"}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        kv_generation_config c;
+        kv_generation g = kv_generation_none();
         kv_error err = {0};
-        if (kv_generation_config_parse(cases[i].json, strlen(cases[i].json), "g.json", &c, &err) != KV_EFORMAT)
+        if (kv_generation_parse(cases[i].json, strlen(cases[i].json), "g.json", &g, &err) != KV_EFORMAT)
             fail_msg("%s was taken", cases[i].json);
         if (!strstr(err.text, cases[i].key))
             fail_msg("%s: '%s' does not name %s", cases[i].json, err.text, cases[i].key);
@@ -82,9 +85,9 @@ static void refuses_values_of_the_wrong_kind(void **state) {
 static void survives_every_truncation(void **state) {
     (void)state;
     for (size_t n = 0; n < sizeof qwen - 1; n++) {
-        kv_generation_config c;
+        kv_generation g = kv_generation_none();
         kv_error err = {0};
-        assert_int_equal(kv_generation_config_parse(qwen, n, "g.json", &c, &err), KV_EFORMAT);
+        assert_int_equal(kv_generation_parse(qwen, n, "g.json", &g, &err), KV_EFORMAT);
         assert_true(err.text[0] != 0);
     }
 }

@@ -12,10 +12,12 @@
 #include <cmocka.h>
 
 #include "engine/checkpoint.h"
+#include "engine/safetensors.h"
 #include "tests/support/checkpoints.h"
 #include "tests/support/folder.h"
 #include "tests/support/harness.h"
 #include "tests/support/safetensors_writer.h"
+#include "tests/support/token_golden.h"
 
 static void logits_are_those_of_transformers(void **state) {
     (void)state;
@@ -196,34 +198,127 @@ static void the_chat_template_comes_from_its_own_file_or_the_tokenizers(void **s
     tf_close(&f);
 }
 
-static void hash_folder(const char *dir, char model[65]) {
-    char tokenizer[65];
+static void hash_folder(const char *dir, char model[65], char tokenizer[65]) {
+    const kv_chat *chat;
     kv_checkpoint *s;
+    kv_tokenizer *t;
     kv_error err = {0};
-    if (kv_checkpoint_open(dir, 0, &s, &err) || kv_checkpoint_hash(s, model, tokenizer, &err)) fail_msg("%s", err.text);
+    if (kv_checkpoint_open(dir, 0, &s, &err) || kv_checkpoint_tokenizer(s, &t, &chat, &err) ||
+        kv_checkpoint_hash(s, t, model, tokenizer, &err))
+        fail_msg("%s", err.text);
     assert_int_equal(strlen(tokenizer), 64);
+    kv_tokenizer_close(t);
     kv_checkpoint_close(s);
 }
 
 static void the_identity_follows_weights_and_settings(void **state) {
     (void)state;
-    char before[65], after[65];
+    static const char settings[] = "tokenizer_config.json", plain[] = "{\"bos_token\":\"<|im_start|>\"}",
+                      template[] = "{\"bos_token\":\"<|im_start|>\",\"chat_template\":\"x\"}",
+                      adds[] = "{\"bos_token\":\"<|im_start|>\",\"add_bos_token\":true}";
+    char before[65], after[65], t[65], none[65], same[65];
     tf_folder f;
     tf_open(&f, TC_DIR "qwen3");
     tf_file *w = tf_find(&f, "model.safetensors"), *c = tf_find(&f, "config.json");
-    hash_folder(f.s.dir, before);
-    hash_folder(TC_DIR "qwen3", after);
+    hash_folder(f.s.dir, before, t);
+    hash_folder(TC_DIR "qwen3", after, t);
     assert_string_equal(before, after);
     w->data[w->n - 1] ^= 1;
     tf_restore(&f, w->name);
-    hash_folder(f.s.dir, after);
+    hash_folder(f.s.dir, after, t);
     assert_string_not_equal(before, after);
     w->data[w->n - 1] ^= 1;
     tf_restore(&f, w->name);
     c->data[strcspn(c->data, "\n")] = ' ';
     tf_restore(&f, c->name);
-    hash_folder(f.s.dir, after);
+    hash_folder(f.s.dir, after, t);
     assert_string_not_equal(before, after);
+    tf_put(&f, settings, NULL, 0);
+    hash_folder(f.s.dir, before, none);
+    assert_string_not_equal(none, t);
+    tf_put(&f, settings, plain, sizeof plain - 1);
+    hash_folder(f.s.dir, after, t);
+    assert_string_not_equal(none, t);
+    tf_put(&f, settings, template, sizeof template - 1);
+    hash_folder(f.s.dir, after, same);
+    assert_string_equal(same, t); /* a chat template changes no id of a text */
+    tf_put(&f, settings, adds, sizeof adds - 1);
+    hash_folder(f.s.dir, after, same);
+    assert_string_not_equal(same, t);
+    assert_string_equal(before, after);
+    tf_close(&f);
+}
+
+/* The weights of a folder with rows of zeros behind those of embedding and head, up to n_vocab. */
+static void write_longer_vocabulary(tf_folder *f, int64_t n_vocab) {
+    const tf_file *x = tf_find(f, "model.safetensors");
+    kv_safetensors *st;
+    kv_error err = {0};
+    sw_writer *w = sw_new();
+    assert_non_null(w);
+    if (kv_safetensors_open_memory(x->data, x->n, x->name, &st, &err)) fail_msg("%s", err.text);
+    for (size_t i = 0; i < kv_safetensors_n(st); i++) {
+        const kv_st_tensor *t = kv_safetensors_at(st, i);
+        int64_t dims[4], n = 1;
+        memcpy(dims, t->dims, sizeof dims);
+        for (int d = 0; d < t->n_dims; d++) n *= dims[d];
+        if (strstr(t->name, "embed_tokens") || strstr(t->name, "lm_head")) dims[0] = n_vocab;
+        float *values = calloc((size_t)(dims[0] * dims[1]), sizeof *values);
+        assert_non_null(values);
+        kv_dequantize(t->type, t->data, values, (size_t)n);
+        sw_tensor(w, t->name, t->type, t->n_dims, dims, values);
+        free(values);
+    }
+    assert_int_equal(sw_write(w, scratch_path(&f->s, x->name)), 0);
+    kv_safetensors_close(st);
+    sw_free(w);
+}
+
+static void a_phi3_folder_with_its_own_tokenizer_answers(void **state) {
+    (void)state;
+    static const char chat[] = "{\"bos_token\":\"<s>\",\"eos_token\":\"<|endoftext|>\",\"add_bos_token\":false,"
+                               "\"chat_template\":\"<|user|> <|end|> <|assistant|>\"}";
+    static const char user[] = "The sky over 3 cities";
+    /* of transformers' apply_chat_template with the template of Phi-3-mini */
+    static const int32_t want[] = {766, 723, 394, 335, 349, 430, 657, 499, 474, 333, 344, 333, 628, 765, 763};
+    enum { N = sizeof want / sizeof *want };
+    tf_folder f;
+    kv_error err = {0};
+    kv_engine *e;
+    kv_ids ids = {0};
+    tf_open(&f, TC_DIR "phi3");
+    write_longer_vocabulary(&f, 768);
+    const tf_file *x = tf_find(&f, "config.json");
+    cJSON *config, *tokenizer = tg_load("family-phi-3.json");
+    if (kv_json_parse(x->data, x->n, x->name, &config, &err)) fail_msg("%s", err.text);
+    cJSON_SetNumberValue(cJSON_GetObjectItem(config, "vocab_size"), 768);
+    char *settings = cJSON_PrintUnformatted(config), *vocab = cJSON_PrintUnformatted(tokenizer);
+    tf_put(&f, "config.json", settings, strlen(settings));
+    tf_put(&f, "tokenizer.json", vocab, strlen(vocab));
+    tf_put(&f, "tokenizer_config.json", chat, sizeof chat - 1);
+    const kv_engine_options o = {.model_path = f.s.dir, .n_threads = 1};
+    if (kv_engine_open(&o, &e, &err)) fail_msg("%s", err.text);
+    assert_ptr_equal(kv_engine_chat(e), kv_chat_find("phi-3"));
+    if (kv_chat_render(kv_engine_chat(e), kv_engine_tokenizer(e), NULL, user, sizeof user - 1, &ids, NULL, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(ids.n, N);
+    assert_memory_equal(ids.ids, want, sizeof want);
+    const th_config cfg = {.batch = 1, .max_new = 8, .sampling = {.top_p = 1}, .ignore_eos = 1};
+    th_policy full;
+    th_result r;
+    int32_t prompt[TH_MAX_PROMPT];
+    int n = N;
+    memcpy(prompt, want, sizeof want);
+    th_policy_open(&full, e, NULL, "full", 512, 512);
+    if (th_generate(e, &full.setup, prompt, &n, 1, &cfg, &r, NULL, &err)) fail_msg("%s", err.text);
+    assert_int_equal(r.n, 8);
+    th_policy_close(&full);
+    kv_engine_close(e);
+    kv_ids_free(&ids);
+    free(settings);
+    free(vocab);
+    cJSON_Delete(config);
+    cJSON_Delete(tokenizer);
     tf_close(&f);
 }
 
@@ -236,6 +331,7 @@ int main(void) {
         cmocka_unit_test(stop_ids_and_sampling_come_from_the_files),
         cmocka_unit_test(the_chat_template_comes_from_its_own_file_or_the_tokenizers),
         cmocka_unit_test(the_identity_follows_weights_and_settings),
+        cmocka_unit_test(a_phi3_folder_with_its_own_tokenizer_answers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

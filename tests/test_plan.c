@@ -215,6 +215,11 @@ static void gates_count_only_for_policies_that_use_them(void **state) {
     assert_string_equal(a.cells[0].key, b.cells[0].key);
     assert_string_not_equal(a.cells[1].key, b.cells[1].key);
     kv_plan_free(&a);
+    build("--policy h2o,trimkv --prompt-variant short --gates " KV_SOURCE_DIR
+          "/tests/golden/tiny-gates/trimkv_weights.safetensors",
+          &a); /* a folder and the file in it are the same gates */
+    assert_string_equal(a.cells[1].key, b.cells[1].key);
+    kv_plan_free(&a);
     kv_plan_free(&b);
 }
 

@@ -283,6 +283,9 @@ int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err) {
     kv_cuda_backend *b = kv_cuda_backend_of(e);
     kv_cuda_gates *d = &b->gates;
     if (d->source == g) return KV_OK;
+    if ((g->type == KV_GATE_RG10 ? 2 : 1) * g->n_hidden > KV_CUDA_GATE_FLOATS)
+        return kv_fail(err, KV_EUNSUPPORTED, "gates of %d hidden units are wider than the CUDA backend's %d",
+                       g->n_hidden, KV_CUDA_GATE_FLOATS / (g->type == KV_GATE_RG10 ? 2 : 1));
     free_gates(b);
     size_t hidden = g->n_hidden, rest = hidden * (1 + g->n_kv_heads) + g->n_kv_heads;
     if (g->type == KV_GATE_RG10) rest += hidden * (hidden + 1);

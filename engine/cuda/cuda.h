@@ -73,6 +73,9 @@ typedef struct kv_cuda_append {
 } kv_cuda_append;
 cudaError_t kv_cuda_append_rows(const kv_cuda_append *a, cudaStream_t stream);
 
+/* Most of n_hidden, and of twice that with a second map: 48 KiB of shared memory. */
+enum { KV_CUDA_GATE_FLOATS = 12288 };
+
 /* The retention gate of rows behind its first product, fp32 throughout (formulas: policies/policy.h).  mid (n,
  * mid_stride) holds W1 x in its first n_hidden columns, then up x when there is no b1 (rg3), then the same once more
  * for the rest of the weights when they were split in two bf16 parts (n_parts 2), summed first.  Results go to

@@ -5,7 +5,7 @@
  * policies/gate.c. */
 #include "engine/cuda/common.cuh"
 
-enum { THREADS = 128, HIDDEN_MOST = 12288 }; /* 48 KiB of shared memory */
+enum { THREADS = 128 };
 
 KV_DEVICE float logsigmoid(float z) {
     return z >= 0 ? -log1pf(expf(-z)) : z - log1pf(expf(z));
@@ -57,7 +57,7 @@ static __global__ void __launch_bounds__(THREADS) gate_rows(const __grid_constan
 cudaError_t kv_cuda_gate_rows(const kv_cuda_gate *g, cudaStream_t stream) {
     int shared = g->map ? 2 * g->n_hidden : g->n_hidden;
     if (g->n == 0) return cudaSuccess;
-    if (shared > HIDDEN_MOST) return cudaErrorInvalidValue;
+    if (shared > KV_CUDA_GATE_FLOATS) return cudaErrorInvalidValue;
     gate_rows<<<g->n, THREADS, (size_t)shared * sizeof(float), stream>>>(*g);
     return cudaGetLastError();
 }

@@ -1,5 +1,5 @@
-/* fuzz_hf_config.c - any bytes as config.json, as generation_config.json and as an index of shards: refused with a
- * reason, or sizes and angles that a model can be built with. */
+/* fuzz_hf_config.c - any bytes as config.json and as an index of shards: refused with a reason, or sizes and angles
+ * that a model can be built with. */
 #include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -27,12 +27,10 @@ static void check_config(const char *text, size_t n, int max_ctx) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
     const char *text = (const char *)data;
-    kv_generation g = {.do_sample = -1, .temperature = -1, .top_p = -1, .min_p = -1, .top_k = -1};
     kv_hf_index x;
     kv_error err = {0};
     check_config(text, size, 0);
     check_config(text, size, 64);
-    if (kv_hf_generation_parse(text, size, "fuzz", &g, &err) == KV_OK && (g.n_eos < 0 || g.n_eos > KV_MAX_EOS)) abort();
     if (kv_hf_index_parse(text, size, "fuzz", &x, &err) == KV_OK) {
         if (x.n_files < 1) abort();
         for (size_t i = 0; i < x.n_files; i++)

@@ -69,8 +69,8 @@ kv_test_cache kv_test_cache_create(kv_cache_type type, int head_dim, int n_cols,
         for (int p = 0; p < n_pages; p++) {
             char *page = c.heads[h].pages[p] = aligned_alloc(64, c.layout.bytes);
             assert_non_null(page);
-            /* What a reused page may hold: finite, but not zero. */
-            memset(page, 0x41, c.layout.bytes);
+            /* What a reused page may hold: anything, NaN included. */
+            memset(page, 0xff, c.layout.bytes);
         }
     }
     return c;
