@@ -131,6 +131,7 @@ static const kv_cell_identity base = {.model = "m",
                                       .task = "needle",
                                       .data = "d",
                                       .variant = "short",
+                                      .prompt = "p",
                                       .grader = "contains",
                                       .task_version = 1,
                                       .grader_version = 1,
@@ -146,8 +147,8 @@ static const kv_cell_identity base = {.model = "m",
 
 static void the_key_tells_apart_whatever_changes_results(void **state) {
     (void)state;
-    kv_cell_identity v[25];
-    char keys[25][65];
+    kv_cell_identity v[26];
+    char keys[26][65];
     size_t n = sizeof v / sizeof *v;
     for (size_t i = 0; i < n; i++) v[i] = base;
     v[1].model = "m2", v[2].adapter = "", v[3].gates = "g2", v[4].tokenizer = "t2", v[5].chat = "c2";
@@ -155,7 +156,7 @@ static void the_key_tells_apart_whatever_changes_results(void **state) {
     v[10].task_version = 2, v[11].grader_version = 2, v[12].policy = "h2o:recent=4", v[13].budget = 128;
     v[14].buffer = 16, v[15].chunk = 32, v[16].query_before = 1, v[17].max_new = 20, v[18].temperature = 0.5;
     v[19].top_p = 0.9, v[20].top_k = 5, v[21].min_p = 0.1, v[22].seed = 1, v[23].numerics = "exact";
-    v[24].backend = "cuda";
+    v[24].backend = "cuda", v[25].prompt = "p2";
     for (size_t i = 0; i < n; i++) kv_cell_key(&v[i], keys[i]);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(strlen(keys[i]), 64);
@@ -179,7 +180,7 @@ static void the_key_is_stable(void **state) {
     (void)state;
     char key[65];
     kv_cell_key(&base, key);
-    assert_string_equal(key, "f991c0cf731aab9b093f3ce7da45e54d1b21ef3ff513523a4ceeacc7da7578d2");
+    assert_string_equal(key, "a567fc0ded9f4dfdd8c69b8668047f5fc3b837bb419937f5459bda00a28134ce");
 }
 
 static void build(const char *line, kv_plan *p) {
