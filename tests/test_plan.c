@@ -7,9 +7,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "bench/items.h"
 #include "bench/place.h"
 #include "bench/plan.h"
+#include "tests/support/scratch.h"
 
 #define TINY KV_SOURCE_DIR "/tests/golden/tiny-llama.gguf"
 
@@ -340,6 +344,41 @@ static void prints_what_would_be_held(void **state) {
     kv_plan_free(&p);
 }
 
+static void a_given_answer_follows_a_prompt_without_a_template(void **state) {
+    static const char row[] = "{\"q\":\"once upon\",\"gold\":\"x\"}\n";
+    static const char task[] = "title = t\nversion = 1\nlicence = l\norigin = o\nsource = rows\ndata = rows.jsonl\n"
+                               "items = 1\ngold = {gold}\ndefault = split\n[split]\nprompt = {q}\nanswer = \\sa time\n"
+                               "chat = none\nmax_new = 4\ngrader = needle\n[whole]\nprompt = {q} a time\n"
+                               "chat = none\nmax_new = 4\ngrader = needle\n";
+    static const char *const variants[] = {"split", "whole"};
+    char sha[2][65], folder[192];
+    scratch dir;
+    kv_plan p;
+    (void)state;
+    build("--policy full --prompt-variant short", &p);
+    assert_int_equal(scratch_open(&dir), 0);
+    snprintf(folder, sizeof folder, "%s", scratch_path(&dir, "tasks"));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_non_null(scratch_write(&dir, "rows.jsonl", row, strlen(row)));
+    assert_non_null(scratch_write(&dir, "tasks/x.task", task, strlen(task)));
+    for (int i = 0; i < 2; i++) {
+        kv_items *items;
+        const kv_prompt *prompt;
+        kv_error err;
+        kv_task_options o = {.root = dir.dir, .variant = variants[i]};
+        if (kv_items_open("x", &o, &p.models[0], &items, &err)) fail_msg("%s", err.text);
+        if (kv_items_render(items, 0, &prompt, &err)) fail_msg("%s", err.text);
+        assert_true(prompt->n > 2);
+        strcpy(sha[i], prompt->sha256);
+        kv_items_close(items);
+    }
+    assert_string_equal(sha[0], sha[1]);
+    unlink(scratch_path(&dir, "tasks/x.task"));
+    rmdir(folder);
+    scratch_close(&dir);
+    kv_plan_free(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_appears_once_and_not_per_budget),
@@ -361,6 +400,7 @@ int main(void) {
         cmocka_unit_test(two_spellings_of_one_cell_are_one_cell),
         cmocka_unit_test(an_other_model_gets_the_tasks_own_variant_and_no_gates),
         cmocka_unit_test(prints_what_would_be_held),
+        cmocka_unit_test(a_given_answer_follows_a_prompt_without_a_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
