@@ -17,11 +17,27 @@ struct kv_items {
     int n;
 };
 
-static int count_tokens(void *user, const char *prompt, const char *answer, size_t *n, kv_error *err) {
+/* Without a chat template the start of the answer follows the prompt directly. */
+static int render_ids(const kv_identity *id, int no_chat, const char *prompt, size_t question_at, const char *answer,
+                      kv_ids *ids, size_t *n_context, kv_error *err) {
+    const kv_chat *chat = no_chat ? NULL : id->chat;
+    if (!answer[0]) return kv_prompt_ids(chat, id->tokenizer, NULL, prompt, question_at, ids, n_context, err);
+    if (chat) return kv_chat_render_answer(chat, id->tokenizer, NULL, prompt, question_at, answer, ids, n_context, err);
+    kv_text both = {0};
+    char *text = NULL;
+    kv_text_puts(&both, prompt);
+    kv_text_puts(&both, answer);
+    int rc = kv_text_take(&both, "a prompt", &text, err);
+    if (rc == KV_OK) rc = kv_prompt_ids(NULL, id->tokenizer, NULL, text, question_at, ids, n_context, err);
+    free(text);
+    return rc;
+}
+
+static int count_tokens(void *user, const char *prompt, const char *answer, int no_chat, size_t *n, kv_error *err) {
     const kv_items *it = user;
     kv_ids ids = {0};
-    int rc =
-        kv_chat_render_answer(it->id->chat, it->id->tokenizer, NULL, prompt, strlen(prompt), answer, &ids, NULL, err);
+    size_t n_context;
+    int rc = render_ids(it->id, no_chat, prompt, strlen(prompt), answer, &ids, &n_context, err);
     *n = ids.n;
     kv_ids_free(&ids);
     return rc;
@@ -91,11 +107,8 @@ int kv_items_render(kv_items *it, int i, const kv_prompt **out, kv_error *err) {
     if (rc || p->rendered) return rc;
     kv_ids ids = {0};
     size_t n_context = 0;
-    const kv_chat *chat = kv_items_info(it)->no_chat ? NULL : it->id->chat;
-    rc = p->item.answer[0]
-             ? kv_chat_render_answer(chat, it->id->tokenizer, NULL, p->item.prompt, p->item.question_at, p->item.answer,
-                                     &ids, &n_context, err)
-             : kv_prompt_ids(chat, it->id->tokenizer, NULL, p->item.prompt, p->item.question_at, &ids, &n_context, err);
+    rc = render_ids(it->id, kv_items_info(it)->no_chat, p->item.prompt, p->item.question_at, p->item.answer, &ids,
+                    &n_context, err);
     if (rc) {
         kv_ids_free(&ids);
         return rc;

@@ -161,6 +161,7 @@ static void set_key(const kv_plan *p, kv_plan_cell *c) {
         .task = info ? info->name : t->spec,
         .data = info ? info->data_sha256 : "",
         .variant = info ? info->variant : t->variant,
+        .prompt = info ? info->prompt_sha256 : "",
         .grader = info ? info->grader : "",
         .task_version = info ? info->version : 0,
         .grader_version = info ? info->grader_version : 0,

@@ -15,7 +15,7 @@
  * none. */
 typedef struct kv_cell_identity {
     const char *model, *adapter, *gates, *tokenizer, *chat; /* hashes */
-    const char *task, *data, *variant, *grader;
+    const char *task, *data, *variant, *prompt, *grader;    /* prompt: hash of its templates */
     int task_version, grader_version;
     const char *policy; /* canonical */
     int budget, buffer; /* 0 when the policy never evicts */

@@ -10,10 +10,6 @@
 
 const char *const kv_fold_articles[] = {"a", "an", "the", NULL};
 
-static int is_punctuation(uint32_t c) {
-    return c > ' ' && c < 0x7f && !((c | 32) >= 'a' && (c | 32) <= 'z') && !(c >= '0' && c <= '9');
-}
-
 static int is_dropped(const kv_fold *f, kv_span run) {
     for (const char *const *w = f->words; *w; w++)
         if (run.n == strlen(*w) && !memcmp(run.s, *w, run.n)) return 1;
@@ -36,7 +32,7 @@ void kv_fold_text(kv_span in, const kv_fold *f, kv_text *out) {
     kv_unicode_lower(in.s, in.n, &low);
     for (const char *s = low.s; s && s < low.s + low.n;) {
         uint32_t c = kv_utf8_next(&s, low.s + low.n);
-        if (!is_punctuation(c) && !(f->drop_quote && c == 0x2019)) kv_utf8_put(&bare, c);
+        if (!kv_is_punctuation(c) && !(f->drop_quote && c == 0x2019)) kv_utf8_put(&bare, c);
     }
     for (const char *s = bare.s; s && s < bare.s + bare.n;) {
         uint32_t first;

@@ -6,28 +6,29 @@
  *   ruler_all:    the share of references found (string_match_all)
  *   ruler_part:   1 when any is found (string_match_part)
  *   all_phrases:  1 when all are found; partial is their share
- * Case is that of ASCII letters; the reference folds others too. */
+ */
 #include "datasets/graders.h"
+#include "datasets/unicode.h"
 
 #include <string.h>
-#include <strings.h>
-
-static int occurs(const char *output, kv_span ref) {
-    for (size_t left = strlen(output); left >= ref.n; left--, output++)
-        if (!strncasecmp(output, ref.s, ref.n)) return 1;
-    return 0;
-}
 
 /* Share of the references found. */
 static double match(const char *gold, const char *output, kv_grade *g) {
-    kv_span rest = {gold, strlen(gold)}, ref, answer = kv_span_trim((kv_span){output, strlen(output)});
+    kv_text low = {0}, refs = {0};
+    kv_span answer = kv_span_trim((kv_span){output, strlen(output)}), ref;
     int n = 0, found = 0;
     if (answer.n) kv_grade_extract(g, answer);
-    while (kv_span_line(&rest, &ref)) {
-        n++;
-        found += occurs(output, ref);
-    }
-    return (double)found / n;
+    kv_unicode_lower(output, strlen(output), &low);
+    kv_unicode_lower(gold, strlen(gold), &refs);
+    kv_text_append(&low, "", 0);
+    kv_text_append(&refs, "", 0);
+    int failed = low.failed || refs.failed;
+    if (failed) g->reason = "no memory to compare";
+    for (kv_span rest = {failed ? NULL : refs.s, refs.n}; kv_span_line(&rest, &ref); n++)
+        found += memmem(low.s, low.n, ref.s, ref.n) != NULL;
+    kv_text_free(&low);
+    kv_text_free(&refs);
+    return n ? (double)found / n : 0;
 }
 
 static void grade_all(const void *data, const char *gold, const char *output, kv_grade *g) {
@@ -46,6 +47,6 @@ static void grade_phrases(const void *data, const char *gold, const char *output
     g->score = g->partial == 1;
 }
 
-const kv_grader kv_grader_ruler_all = {.name = "ruler_all", .version = 1, .grade = grade_all};
-const kv_grader kv_grader_ruler_part = {.name = "ruler_part", .version = 1, .grade = grade_part};
-const kv_grader kv_grader_all_phrases = {.name = "all_phrases", .version = 1, .grade = grade_phrases};
+const kv_grader kv_grader_ruler_all = {.name = "ruler_all", .version = 2, .grade = grade_all};
+const kv_grader kv_grader_ruler_part = {.name = "ruler_part", .version = 2, .grade = grade_part};
+const kv_grader kv_grader_all_phrases = {.name = "all_phrases", .version = 2, .grade = grade_phrases};

@@ -11,9 +11,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "datasets/graders.h"
+#include "datasets/fold.h"
 #include "datasets/jsonl.h"
-#include "datasets/unicode.h"
 
 enum { MAX_TEXTS = 6 };
 
@@ -84,16 +83,9 @@ static int read_refs(const cJSON *row, const char *answers, const char *where, k
     return rc;
 }
 
-/* A copy without white space at both ends. */
 static char *trimmed(const char *s) {
-    const char *end = s + strlen(s), *from = NULL, *stop = s;
-    for (const char *p = s; p < end;) {
-        const char *here = p;
-        if (kv_is_space(kv_utf8_next(&p, end))) continue;
-        if (!from) from = here;
-        stop = p;
-    }
-    return strndup(from ? from : s, from ? (size_t)(stop - from) : 0);
+    kv_span t = kv_unicode_trim((kv_span){s, strlen(s)});
+    return strndup(t.s, t.n);
 }
 
 static int name_group(const set *d, const cJSON *row, const char *where, kv_longbench *r, kv_error *err) {

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "datasets/fold.h"
 #include "datasets/rouge.h"
 #include "datasets/unicode.h"
 
@@ -77,48 +78,19 @@ static int f1(const words *prediction, const words *answer, kv_longbench_scores 
     return KV_OK;
 }
 
-static int is_ascii_punctuation(uint32_t c) {
-    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') || (c >= '{' && c <= '~');
-}
-
-static int is_article(const char *s, size_t n) {
-    return (n == 1 && *s == 'a') || (n == 2 && !memcmp(s, "an", 2)) || (n == 3 && !memcmp(s, "the", 3));
-}
-
 /* Words of normalize_answer: lower case, without ASCII punctuation and articles. */
 static void english_words(kv_span text, words *w) {
-    kv_text lower = {0}, kept = {0};
-    kv_unicode_lower(text.s, text.n, &lower);
-    kv_span t = text_span(&lower);
-    for (const char *p = t.s, *end = p + t.n; p < end; p++) {
-        const char *from = p;
-        while (p < end && !is_ascii_punctuation((unsigned char)*p)) p++;
-        kv_text_append(&kept, from, (size_t)(p - from));
+    static const kv_fold fold = {.words = kv_fold_articles, .keep_blanks = 1};
+    kv_text folded = {0};
+    kv_fold_text(text, &fold, &folded);
+    w->failed |= folded.failed;
+    for (const char *p = folded.failed ? "" : folded.s; *p;) {
+        size_t n = strcspn(p, " ");
+        kv_text_append(&w->text, p, n);
+        end_word(w);
+        p += n + (p[n] == ' ');
     }
-    t = text_span(&kept);
-    for (const char *p = t.s, *end = p + t.n, *from = p; p < end; from = p) {
-        while (p < end) { /* a run of word characters */
-            const char *here = p;
-            if (!kv_is_word(kv_utf8_next(&p, end))) {
-                p = here;
-                break;
-            }
-        }
-        if (is_article(from, (size_t)(p - from)))
-            end_word(w);
-        else
-            kv_text_append(&w->text, from, (size_t)(p - from));
-        if (p == end) break;
-        const char *here = p;
-        if (kv_is_space(kv_utf8_next(&p, end)))
-            end_word(w);
-        else
-            kv_text_append(&w->text, here, (size_t)(p - here));
-    }
-    end_word(w);
-    w->failed |= lower.failed || kept.failed;
-    kv_text_free(&lower);
-    kv_text_free(&kept);
+    kv_text_free(&folded);
 }
 
 int kv_longbench_f1(const kv_longbench *d, kv_span prediction, kv_span answer, kv_longbench_scores *s) {
@@ -156,7 +128,7 @@ static void add_chinese(void *user, const char *s, size_t n) {
     kv_span t = text_span(&lower);
     for (const char *p = t.s, *end = p + t.n; p < end;) {
         uint32_t c = kv_utf8_next(&p, end);
-        if (!is_ascii_punctuation(c) && !is_chinese_punctuation(c) && !kv_is_space(c)) kv_utf8_put(&w->text, c);
+        if (!kv_is_punctuation(c) && !is_chinese_punctuation(c) && !kv_is_space(c)) kv_utf8_put(&w->text, c);
     }
     w->failed |= lower.failed;
     kv_text_free(&lower);

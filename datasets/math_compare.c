@@ -109,10 +109,11 @@ static int compare_range(const kv_math_node *gold, const kv_math_node *answer) {
     return compare_places(gold, answer);
 }
 
-/* x, f(x), f(2), Area, (x,y): what may stand left of an answer's equals sign without being part of the answer. */
+/* x, f(x), f(2), Area, (x,y), a/b: what may stand left of an answer's equals sign without being part of the answer. */
 static int is_name(const kv_math_node *a) {
     if (a->kind == KV_MATH_VARIABLE) return 1;
-    if (a->kind == KV_MATH_TUPLE || a->kind == KV_MATH_PRODUCT || a->kind == KV_MATH_SUM) {
+    if (a->kind == KV_MATH_TUPLE || a->kind == KV_MATH_PRODUCT || a->kind == KV_MATH_SUM ||
+        a->kind == KV_MATH_QUOTIENT) {
         const kv_math_node *c = a->child;
         int call = a->kind == KV_MATH_PRODUCT && a->n == 2 && c->kind == KV_MATH_VARIABLE && c->next->bracketed;
         if (call) return 1;

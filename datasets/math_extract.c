@@ -1,6 +1,8 @@
 /* math_extract.c - see math_extract.h. */
 #include "datasets/math_extract.h"
 
+#include "datasets/math_words.h"
+
 #include <ctype.h>
 #include <string.h>
 
@@ -55,11 +57,8 @@ static size_t number(const char *p) {
 
 /* "12 bolts of fiber": prose around a single number is dressing.  Formulas, and words that scale a number, are left. */
 static void unwrap_prose(kv_span *a) {
-    static const char *const scales[] = {"hundred", "thousand", "million", "billion", "dozen"};
     kv_span only = {NULL, 0};
     int words = 0, letters = 0;
-    for (size_t k = 0; k < sizeof scales / sizeof *scales; k++)
-        if (memmem(a->s, a->n, scales[k], strlen(scales[k]))) return;
     for (size_t i = 0; i < a->n;) {
         size_t n = isdigit((unsigned char)a->s[i]) ? number(a->s + i) : 0;
         if (n) {
@@ -71,6 +70,7 @@ static void unwrap_prose(kv_span *a) {
         }
         if (!isalpha((unsigned char)a->s[i]) && !strchr(" $,.:'-%", a->s[i])) return;
         letters = isalpha((unsigned char)a->s[i]) ? letters + 1 : 0;
+        if (letters == 1 && kv_math_scale((kv_span){a->s + i, a->n - i})) return;
         words += letters == 2;
         i++;
     }
@@ -124,11 +124,29 @@ static int last_number(const char *text, kv_span *out) {
     return found;
 }
 
+/* "#### 42" is an answer, "#### Step 2" and "#### 2. Add" are headings of Markdown. */
+static int is_heading(const char *p) {
+    size_t n;
+    p += strspn(p, " :*\t");
+    n = strspn(p, "0123456789");
+    if (n && strchr(".:)", p[n]) && p[n] && p[n + 1] == ' ') p += n + 2;
+    p += strspn(p, " *");
+    return isalpha((unsigned char)p[0]) && isalpha((unsigned char)p[1]);
+}
+
+static const char *last_hash(const char *text) {
+    const char *last = NULL;
+    for (const char *p = text; (p = strstr(p, "#### "));) {
+        p += strlen("#### ");
+        if (!is_heading(p)) last = p;
+    }
+    return last;
+}
+
 const char *kv_math_extract(const char *output, kv_span *answer) {
-    const char *hash = NULL;
-    for (const char *p = output; (p = strstr(p, "</think>"));) output = p += strlen("</think>");
+    output = kv_after_thinking(output);
     if (last_box(output, answer)) return "boxed";
-    for (const char *p = output; (p = strstr(p, "#### "));) hash = p += strlen("#### ");
+    const char *hash = last_hash(output);
     if (hash && statement(hash, answer)) return "####";
     if (after_answer(output, answer)) return "answer is";
     return last_number(output, answer) ? "last number" : NULL;

@@ -9,33 +9,27 @@ enum { MAX_COLUMNS = 32 };
 
 static kv_math_node *parse_list(kv_math_parser *p);
 
-/* "and", "or", with the comma that may stand before it. */
-static int is_conjunction(const kv_latex_token *t) {
-    if (t->kind != KV_LATEX_TEXT && t->kind != KV_LATEX_WORD) return 0;
-    kv_span w = t->text;
-    while (w.n && strchr(" ,.", *w.s)) w.s++, w.n--;
-    w = kv_span_trim(w);
-    return (w.n == 3 && !memcmp(w.s, "and", 3)) || (w.n == 2 && !memcmp(w.s, "or", 2));
-}
-
 static int take_separator(kv_math_parser *p) {
     int comma = kv_take(p, KV_LATEX_SYMBOL, ",") || kv_take(p, KV_LATEX_SYMBOL, ";");
-    if (!is_conjunction(p->t)) return comma;
+    int words = p->t->kind == KV_LATEX_TEXT || p->t->kind == KV_LATEX_WORD, alone;
+    if (!words || !kv_math_conjunction(p->t->text, &alone) || !alone) return comma;
     p->t++;
     return 1;
 }
 
-/* A long word after a blank is a unit too: "5 apples". */
-static int is_unit(const kv_latex_token *t) {
-    if (t->kind == KV_LATEX_TEXT) return !is_conjunction(t);
-    return t->kind == KV_LATEX_WORD && !is_conjunction(t) && (kv_math_unit(t->text) || (t->spaced && t->text.n >= 5));
+/* A long word after a blank is a unit too: "5 apples"; any word is where only numbers can be meant: "18 eggs". */
+static int is_unit(const kv_math_parser *p, const kv_latex_token *t) {
+    if (t->kind != KV_LATEX_TEXT && t->kind != KV_LATEX_WORD) return 0;
+    if (kv_math_conjunction(t->text, NULL) || kv_math_scale(t->text)) return 0;
+    if (t->kind == KV_LATEX_TEXT || kv_math_unit(t->text)) return 1;
+    return t->spaced && (t->text.n >= 5 || p->flags & KV_PARSE_PERCENT);
 }
 
 /* Units behind a value: \text{ cm}^2, inches, /\text{s}. */
 static void skip_units(kv_math_parser *p) {
     while (!(p->flags & KV_PARSE_PLAIN)) {
-        if (kv_next_is(p, KV_LATEX_SYMBOL, "/") && is_unit(p->t + 1)) p->t++;
-        if (!is_unit(p->t)) return;
+        if (kv_next_is(p, KV_LATEX_SYMBOL, "/") && is_unit(p, p->t + 1)) p->t++;
+        if (!is_unit(p, p->t)) return;
         p->t++;
         if (kv_take(p, KV_LATEX_SYMBOL, "^")) {
             int group = kv_take(p, KV_LATEX_SYMBOL, "{");
@@ -53,6 +47,19 @@ static kv_math_node *nest(kv_math_parser *p, kv_math_kind kind, kv_math_node *a,
     return node;
 }
 
+/* 5 million, 5\text{ million dollars} */
+static kv_math_node *scaled(kv_math_parser *p, kv_math_node *a) {
+    unsigned long by = 0;
+    if (!(p->flags & KV_PARSE_PLAIN) && (p->t->kind == KV_LATEX_TEXT || p->t->kind == KV_LATEX_WORD))
+        by = kv_math_scale(p->t->text);
+    if (!by) return a;
+    kv_math_node *factor = kv_parse_node(p, KV_MATH_NUMBER);
+    p->t++;
+    if (!factor) return NULL;
+    mpq_set_ui(factor->number, by, 1);
+    return kv_parse_over(p, KV_MATH_PRODUCT, a, factor);
+}
+
 static kv_math_node *parse_set_expression(kv_math_parser *p) {
     kv_math_node *a = kv_parse_sum(p);
     while (a && !p->failed) {
@@ -61,6 +68,7 @@ static kv_math_node *parse_set_expression(kv_math_parser *p) {
         } else if (kv_take(p, KV_LATEX_COMMAND, "setminus")) {
             a = nest(p, KV_MATH_DIFFERENCE, a, kv_parse_sum(p));
         } else {
+            a = scaled(p, a);
             skip_units(p);
             return a;
         }

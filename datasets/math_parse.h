@@ -7,7 +7,7 @@
 enum {
     KV_PARSE_COMMAS = 1,  /* 58,500 is one number */
     KV_PARSE_LETTERS = 8, /* xyz is a product, not a word */
-    KV_PARSE_PERCENT = 4, /* 25\% is 25, not 0.25 */
+    KV_PARSE_PERCENT = 4, /* a number is meant: 25\% is 25, not 0.25, and a word behind it is a unit */
     KV_PARSE_PLAIN = 2    /* as SymPy's LaTeX parser reads: 1\frac12 is a product, pi, e, i and unknown
                             commands are symbols, there are no degrees, and what follows a comma is left unread */
 };

@@ -91,7 +91,7 @@ static int rounds_to(const kv_math_node *literal, const mpfr_t x, int minus) {
     mpfr_ui_div(bound, 1, bound, MPFR_RNDN);
     if (!cut) mpfr_div_ui(bound, bound, 2, MPFR_RNDN);
     mpfr_abs(other, x, MPFR_RNDN);
-    mpfr_div_ui(other, other, 10000, MPFR_RNDN);
+    mpfr_div_ui(other, other, 9999, MPFR_RNDN); /* 0.3333 is exactly 1e-4 off: no question of rounding here */
     int ok = mpfr_cmp(difference, bound) <= 0 && mpfr_cmp(difference, other) <= 0;
     mpfr_clears(difference, bound, other, (mpfr_ptr)0);
     return ok;

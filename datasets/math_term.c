@@ -273,7 +273,10 @@ static int starts_factor(const kv_math_parser *p) {
     case KV_LATEX_LETTER:
         return 1;
     case KV_LATEX_WORD:
-        return (p->flags & KV_PARSE_PLAIN) || !kv_math_unit(p->t->text);
+        if (p->flags & KV_PARSE_PLAIN) return 1;
+        if (kv_math_function(p->t->text)) return 1;
+        if (p->flags & KV_PARSE_PERCENT || p->t->text.n > MAX_WORD) return 0;
+        return !kv_math_unit(p->t->text) && !kv_math_scale(p->t->text) && !kv_math_conjunction(p->t->text, NULL);
     case KV_LATEX_SYMBOL:
         return strchr("({", *p->t->text.s) != NULL;
     case KV_LATEX_COMMAND:

@@ -258,6 +258,35 @@ int kv_math_unit(kv_span word) {
     return in_list(units, sizeof units / sizeof *units, word) != NULL;
 }
 
+static kv_span first_word(kv_span text) {
+    size_t n = 0;
+    while (text.n && strchr(" ,.\t\n", *text.s)) text.s++, text.n--;
+    while (n < text.n && !strchr(" ,.\t\n", text.s[n])) n++;
+    return (kv_span){text.s, n};
+}
+
+unsigned long kv_math_scale(kv_span text) {
+    static const struct {
+        const char *name;
+        unsigned long value;
+    } scales[] = {{"dozen", 12},        {"hundred", 100},        {"thousand", 1000},
+                  {"million", 1000000}, {"billion", 1000000000}, {"trillion", 1000000000000}};
+    kv_span word = first_word(text);
+    for (size_t k = 0; k < sizeof scales / sizeof *scales; k++) {
+        size_t n = strlen(scales[k].name);
+        int plural = word.n == n + 1 && word.s[n] == 's';
+        if ((word.n == n || plural) && !memcmp(scales[k].name, word.s, n)) return scales[k].value;
+    }
+    return 0;
+}
+
+int kv_math_conjunction(kv_span text, int *alone) {
+    static const char *const names[] = {"and", "or"};
+    kv_span word = first_word(text), rest = {word.s + word.n, (size_t)(text.s + text.n - word.s) - word.n};
+    if (alone) *alone = !first_word(rest).n;
+    return in_list(names, 2, word) != NULL;
+}
+
 int kv_math_base(kv_span word) {
     static const char *const names[] = {"two", "three",  "four",   "five",     "six",      "seven",   "eight",  "nine",
                                         "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"};

@@ -24,6 +24,10 @@ size_t kv_math_unicode(kv_span a, const char **command);
 const char *kv_math_function(kv_span word);
 /* 1 for cm, inches, dollars ...: words of two or more letters only. */
 int kv_math_unit(kv_span word);
+/* 1000 when the first word is "thousand", and so on; 0 when it is no such word. */
+unsigned long kv_math_scale(kv_span text);
+/* 1 when the first word is "and" or "or"; *alone (may be NULL): nothing else follows it. */
+int kv_math_conjunction(kv_span text, int *alone);
 /* "five" = 5, "12" = 12: what may stand as the base of a numeral; 0 when it is none. */
 int kv_math_base(kv_span word);
 

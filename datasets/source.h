@@ -1,7 +1,7 @@
 /* source.h - where a task's items come from: a file of rows, or a seeded generator.
  *
  * A source fills named slots; the .task file's templates turn slots into prompt and gold.  One file per source
- * (rows.c, shots.c, countdown_items.c, path_items.c, needle.c, niah.c ...), listed in kv_source_find. */
+ * (rows.c, shots.c, countdown_items.c, path_items.c, needle.c, niah.c ...), listed in source.c. */
 #ifndef KV_SOURCE_H
 #define KV_SOURCE_H
 
@@ -69,8 +69,8 @@ extern const kv_source kv_source_niah, kv_source_vt, kv_source_cwe, kv_source_fw
 extern const kv_source kv_source_path_gen, kv_source_tom, kv_source_tom_gen, kv_source_programs, kv_source_pages,
     kv_source_travel;
 
-/* NULL when there is none of that name. */
-const kv_source *kv_source_find(const char *name);
+/* The source that the file names; KV_EFORMAT when there is none, or the file does not declare exactly what it needs. */
+int kv_source_bind(const kv_task_file *f, const kv_source **out, kv_error *err);
 /* The value of a parameter that the source's params lists. */
 int64_t kv_source_param(const kv_source_args *a, const char *name);
 /* A generator's identity: sha256 over `what` (its name and version), the sha256 of its texts (or ""), form, parameters,

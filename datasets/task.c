@@ -31,81 +31,6 @@ struct kv_task {
     kv_task_info info;
 };
 
-static const kv_source *const sources[] = {
-    &kv_source_rows,    &kv_source_countdown,   &kv_source_countdown_gen, &kv_source_path,
-    &kv_source_needle,  &kv_source_rows_5shot,  &kv_source_longbench,     &kv_source_longbench_v2,
-    &kv_source_niah,    &kv_source_vt,          &kv_source_cwe,           &kv_source_fwe,
-    &kv_source_qa,      &kv_source_needle_grid, &kv_source_path_gen,      &kv_source_tom,
-    &kv_source_tom_gen, &kv_source_programs,    &kv_source_pages,         &kv_source_travel};
-
-const kv_source *kv_source_find(const char *name) {
-    for (size_t i = 0; i < sizeof sources / sizeof *sources; i++)
-        if (!strcmp(sources[i]->name, name)) return sources[i];
-    return NULL;
-}
-
-static int param_index(const kv_task_file *f, const char *name) {
-    for (int i = 0; i < f->n_params; i++)
-        if (!strcmp(f->params[i].name, name)) return i;
-    return -1;
-}
-
-int64_t kv_source_param(const kv_source_args *a, const char *name) {
-    return a->params[param_index(a->file, name)];
-}
-
-int kv_source_identity(const kv_source_args *a, const char *what, const char *texts, char sha256[65], kv_error *err) {
-    kv_text t = {0};
-    kv_text_puts(&t, what);
-    kv_text_puts(&t, "\n");
-    kv_text_puts(&t, texts);
-    kv_text_puts(&t, "\n");
-    kv_text_puts(&t, a->file->form ? a->file->form : "");
-    for (int i = 0; i < a->file->n_params; i++)
-        kv_text_printf(&t, " %s=%lld", a->file->params[i].name, (long long)a->params[i]);
-    kv_text_printf(&t, " max_new=%lld seed=%llu", (long long)a->max_new, (unsigned long long)a->seed);
-    if (!t.failed) kv_sha256_bytes(t.s, t.n, sha256);
-    int rc = t.failed ? kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source) : KV_OK;
-    kv_text_free(&t);
-    return rc;
-}
-
-static int unknown_source(const kv_task_file *f, kv_error *err) {
-    char names[400] = "";
-    for (size_t i = 0, n = 0; i < sizeof sources / sizeof *sources && n < sizeof names; i++)
-        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", i ? ", " : "", sources[i]->name);
-    return kv_fail(err, KV_EFORMAT, "%s:%d: no source '%s'; known are %s", f->path, f->source_line, f->source, names);
-}
-
-/* The source exists, and the file declares exactly what it needs. */
-static int bind_source(kv_task *t, kv_error *err) {
-    const kv_task_file *f = &t->file;
-    const kv_source *s = t->source = kv_source_find(f->source);
-    if (!s) return unknown_source(f, err);
-    if (s->reads_data != (f->data != NULL))
-        return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s", f->path, f->source_line, s->name,
-                       s->reads_data ? "needs 'data' and 'items'" : "takes no 'data' and 'items'");
-    if (s->reads_shots != (f->shots != NULL))
-        return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s", f->path, f->source_line, s->name,
-                       s->reads_shots ? "needs 'shots'" : "takes no 'shots'");
-    if (!s->forms != !f->form)
-        return kv_fail(err, KV_EFORMAT, "%s:%d: source %s %s%s", f->path, f->source_line, s->name,
-                       s->forms ? "needs form = " : "takes no 'form'", s->forms ? s->forms : "");
-    int n = 0;
-    for (; s->params[n]; n++)
-        if (param_index(f, s->params[n]) < 0)
-            return kv_fail(err, KV_EFORMAT, "%s:%d: source %s needs param.%s", f->path, f->source_line, s->name,
-                           s->params[n]);
-    for (int i = 0; i < f->n_params; i++) {
-        int k = 0;
-        while (k < n && strcmp(s->params[k], f->params[i].name)) k++;
-        if (k == n)
-            return kv_fail(err, KV_EFORMAT, "%s:%d: source %s has no parameter '%s'", f->path, f->source_line, s->name,
-                           f->params[i].name);
-    }
-    return KV_OK;
-}
-
 static int bind_grader(const kv_task *t, const kv_task_variant *v, const kv_grader **out, kv_error *err) {
     const kv_grader *g = kv_grader_find(v->grader);
     if (!g) {
@@ -173,7 +98,7 @@ static void list_params(const kv_task *t, char *out, size_t cap) {
 static int set_param(kv_task *t, const char *key, const char *value, kv_error *err) {
     char known[300], *end;
     list_params(t, known, sizeof known);
-    int is_seed = t->source->seeded && !strcmp(key, "seed"), i = param_index(&t->file, key);
+    int is_seed = t->source->seeded && !strcmp(key, "seed"), i = kv_task_file_param(&t->file, key);
     if (!t->source->seeded && !t->file.n_params)
         return kv_fail(err, KV_EARG, "task %s takes no parameters ('%.40s'); its items are fixed", t->info.name, key);
     if (!is_seed && i < 0)
@@ -228,7 +153,7 @@ static int name_task(kv_task *t, uint64_t run_seed, kv_error *err) {
 static int settle_max_new(kv_task *t, kv_error *err) {
     const kv_task_variant *v = t->variant;
     int64_t max_new = v->max_new;
-    if (v->max_new_param[0]) max_new += v->max_new_factor * t->params[param_index(&t->file, v->max_new_param)];
+    if (v->max_new_param[0]) max_new += v->max_new_factor * t->params[kv_task_file_param(&t->file, v->max_new_param)];
     if (max_new > 100000000)
         return kv_fail(err, KV_EARG, "task %s: max_new would be %lld", t->info.name, (long long)max_new);
     t->info.max_new = (int)max_new;
@@ -324,9 +249,10 @@ static int measure_item(const void *task, const kv_text *values, int64_t *tokens
     size_t split, n = 0;
     if (!t->count_tokens)
         return kv_fail(err, KV_EARG,
-                       "its items are measured in tokens, so that a model is needed to make them: use trimbench run");
+                       "its items are measured in tokens, so that a model is needed to make them: use trimbench run, or "
+                       "give each line of outputs its 'answer'");
     int rc = render(t, values, &prompt, &split, &answer, err);
-    if (!rc) rc = t->count_tokens(t->count_user, prompt, answer, &n, err);
+    if (!rc) rc = t->count_tokens(t->count_user, prompt, answer, t->variant->no_chat, &n, err);
     *tokens = (int64_t)n + t->info.max_new;
     free(prompt);
     free(answer);
@@ -344,7 +270,7 @@ static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error 
     char *rest = strchr(spec, ':');
     if (rest) *rest++ = 0;
     int rc = read_task(t, spec, o->root, err);
-    if (rc || (rc = bind_source(t, err)) || (rc = bind_variant(t, o->variant, err))) return rc;
+    if (rc || (rc = kv_source_bind(&t->file, &t->source, err)) || (rc = bind_variant(t, o->variant, err))) return rc;
     t->seed = o->seed;
     for (int i = 0; i < t->file.n_params; i++) t->params[i] = t->file.params[i].value;
     if (rest && (rc = set_params(t, rest, err))) return rc;
@@ -369,7 +295,7 @@ static int open_task(kv_task *t, char *spec, const kv_task_options *o, kv_error 
         return rc;
     if (t->file.items == KV_TASK_ANY_ITEMS && (rc = kv_jsonl_count(&a, &t->file.items, err))) return rc;
     if ((rc = t->source->open(&a, &t->items, err)) || (rc = check_templates(t, err))) return rc;
-    if (t->source->prepare && (rc = t->source->prepare(&t->items, err))) return named(t, rc, err);
+    if (t->source->prepare && !o->no_items && (rc = t->source->prepare(&t->items, err))) return named(t, rc, err);
     return fill_info(t, o->seed, err);
 }
 
@@ -404,7 +330,7 @@ enum { TEMPLATE_ROOM = 100 };
 static int shorten(const kv_task *t, kv_item *it, kv_error *err) {
     const kv_task_variant *v = t->variant;
     if (!v->cut_param[0] || !t->tools) return KV_OK;
-    int64_t limit = t->params[param_index(&t->file, v->cut_param)];
+    int64_t limit = t->params[kv_task_file_param(&t->file, v->cut_param)];
     int64_t fits = (int64_t)t->tools->n_ctx - t->info.max_new - TEMPLATE_ROOM;
     if (!limit || limit > fits) limit = fits;
     if (limit < 2)

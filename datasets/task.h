@@ -8,9 +8,9 @@
 
 typedef struct kv_task kv_task;
 
-/* Tokens that one user turn and the given start of the answer take in a model's chat template.  Called by several
- * threads. */
-typedef int kv_count_fn(void *user, const char *prompt, const char *answer, size_t *n, kv_error *err);
+/* Tokens that one user turn and the given start of the answer take in a model's chat template, or with no_chat
+ * without one.  Called by several threads. */
+typedef int kv_count_fn(void *user, const char *prompt, const char *answer, int no_chat, size_t *n, kv_error *err);
 
 typedef struct kv_task_options {
     const char *root;     /* the project's datasets folder (holds tasks/ and data/) */

@@ -83,8 +83,7 @@ static int set_items(reader *r, const char *value) {
 /* value: "900 in 10..100000". */
 static int add_param(reader *r, const char *name, const char *value) {
     kv_task_file *f = r->f;
-    for (int i = 0; i < f->n_params; i++)
-        if (!strcmp(f->params[i].name, name)) return bad(r, "key 'param.%s' was already given", name);
+    if (kv_task_file_param(f, name) >= 0) return bad(r, "key 'param.%s' was already given", name);
     if (f->n_params == KV_TASK_PARAMS) return bad(r, "more than %d parameters", KV_TASK_PARAMS);
     kv_task_param *p = &f->params[f->n_params];
     *p = (kv_task_param){0};
@@ -201,8 +200,8 @@ static int set_task_key(reader *r, const char *key, const char *value) {
     return bad(
         r,
         "unknown key '%.40s'; known are title, version, licence, origin, source, form, data, items, fetch, shots, "
-        "shot, "
-        "shot_items, param.NAME, gold, default, and in a [variant] prompt, answer, max_new, grader, stop, chat, cut",
+        "shot, shot_items, param.NAME, gold, default, and in a [variant] prompt, answer, max_new, grader, stop, chat, "
+        "cut",
         key);
 }
 
@@ -242,8 +241,7 @@ static int read_line(reader *r, char *line) {
 /* A parameter that a variant's key names; "" = none. */
 static int check_param(reader *r, const char *key, const char *name, int line) {
     if (!name[0]) return KV_OK;
-    for (int i = 0; i < r->f->n_params; i++)
-        if (!strcmp(r->f->params[i].name, name)) return KV_OK;
+    if (kv_task_file_param(r->f, name) >= 0) return KV_OK;
     r->line = line;
     return bad(r, "%s: there is no param.%s", key, name);
 }
@@ -336,4 +334,10 @@ const kv_task_variant *kv_task_file_variant(const kv_task_file *f, const char *n
     for (int i = 0; i < f->n_variants; i++)
         if (!strcmp(f->variants[i].name, name)) return &f->variants[i];
     return NULL;
+}
+
+int kv_task_file_param(const kv_task_file *f, const char *name) {
+    for (int i = 0; i < f->n_params; i++)
+        if (!strcmp(f->params[i].name, name)) return i;
+    return -1;
 }

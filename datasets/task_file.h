@@ -76,5 +76,7 @@ int kv_task_file_open(const char *path, kv_task_file *out, kv_error *err);
 void kv_task_file_close(kv_task_file *f);
 /* The variant of that name (NULL = the default); NULL when there is none. */
 const kv_task_variant *kv_task_file_variant(const kv_task_file *f, const char *name);
+/* Index of the parameter of that name, or -1. */
+int kv_task_file_param(const kv_task_file *f, const char *name);
 
 #endif

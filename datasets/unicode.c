@@ -56,6 +56,10 @@ int kv_is_digit(uint32_t c) {
     return c < 0x80 ? c - '0' < 10 : utf8proc_category((utf8proc_int32_t)c) == UTF8PROC_CATEGORY_ND;
 }
 
+int kv_is_punctuation(uint32_t c) {
+    return c > ' ' && c < 0x7f && (c == '_' || !kv_is_word(c));
+}
+
 /* Unicode's Cased: letters with case, ordinal signs, Roman numerals and circled letters. */
 static int is_cased(uint32_t c) {
     if (c < 0x80) return (c | 32) - 'a' < 26;

@@ -12,9 +12,10 @@
 uint32_t kv_utf8_next(const char **s, const char *end);
 void kv_utf8_put(kv_text *out, uint32_t c);
 
-int kv_is_space(uint32_t c); /* str.isspace */
-int kv_is_word(uint32_t c);  /* \w */
-int kv_is_digit(uint32_t c); /* \d */
+int kv_is_space(uint32_t c);       /* str.isspace */
+int kv_is_word(uint32_t c);        /* \w */
+int kv_is_digit(uint32_t c);       /* \d */
+int kv_is_punctuation(uint32_t c); /* string.punctuation: ASCII's */
 /* Appends the lower case of s[0, n), as str.lower: the final sigma and the dotted capital I have rules of their own. */
 void kv_unicode_lower(const char *s, size_t n, kv_text *out);
 

@@ -1,6 +1,23 @@
-# common.sh - sourced by the other scripts: where the project is, and the system packages it needs.
+# common.sh - sourced by the other scripts: where the project is, how they speak, and the system packages it needs.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# A script that uses these sets $topic, the word its messages start with.
+say() { printf '%s: %s\n' "$topic" "$*" >&2; }
+
+fail() {
+    say "$@"
+    exit 1
+}
+
+sha_of() { sha256sum <"$1" | cut -d' ' -f1; }
+
+# check_sha FILE SHA256 NAME
+check_sha() {
+    local got
+    got=$(sha_of "$1")
+    [ "$got" = "$2" ] || fail "the fetched $3 has sha256 $got, expected $2"
+}
 
 # Debian package and the file or program that shows it is there.
 PACKAGES="

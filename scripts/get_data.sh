@@ -9,6 +9,7 @@
 # What comes in and what is made of it is checked by sha256 (scripts/make_data.py).
 set -eu
 . "$(dirname "$0")/common.sh"
+topic=data
 
 usage() {
     sed -n '4,7p' "$0" | sed 's/^# *//' >&2
@@ -27,15 +28,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 file=$work/${url##*/}
 if [ $# = 2 ]; then
-    cp -- "$2" "$file"
+    cp -- "$2" "$file" || fail "$2 cannot be read"
 else
-    command -v curl >/dev/null || {
-        echo "data: curl is needed; or fetch $url and give it as FILE" >&2
-        exit 1
-    }
-    curl --location --fail --silent --show-error --retry 4 --connect-timeout 30 -o "$file" -- "$url" || {
-        echo "data: $url could not be fetched. Check the network, or give a copy of it: $0 $1 FILE" >&2
-        exit 1
-    }
+    command -v curl >/dev/null || fail "curl is needed; or fetch $url and give it as FILE"
+    curl --location --fail --silent --show-error --retry 4 --connect-timeout 30 -o "$file" -- "$url" ||
+        fail "$url could not be fetched. Check the network, or give a copy of it: $0 $1 FILE"
 fi
 python3 "$ROOT/scripts/make_data.py" "$1" "$file"

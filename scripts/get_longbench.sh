@@ -20,14 +20,8 @@ SETS="narrativeqa qasper multifieldqa_en multifieldqa_zh hotpotqa 2wikimqa musiq
 vcsum trec triviaqa samsum lsht passage_count passage_retrieval_en passage_retrieval_zh lcc repobench-p
 qasper_e multifieldqa_en_e hotpotqa_e 2wikimqa_e gov_report_e multi_news_e trec_e triviaqa_e samsum_e passage_count_e
 passage_retrieval_en_e lcc_e repobench-p_e"
+topic=longbench
 elsewhere="give a folder on another disk"
-
-fail() {
-    printf 'longbench: %s\n' "$*" >&2
-    exit 1
-}
-
-say() { printf 'longbench: %s\n' "$*" >&2; }
 
 # Are the files of this part there as they were written?
 is_there() { # $1 = part
@@ -114,8 +108,7 @@ get_words() {
         python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --dest "$work" \
             jieba==0.42.1 || fail "the package jieba could not be fetched. Check the network, or give an installed one" \
             "with --jieba FOLDER"
-        [ "$(sha_of "$work/jieba-0.42.1.tar.gz")" = $JIEBA_SHA256 ] ||
-            fail "the package jieba has sha256 $(sha_of "$work/jieba-0.42.1.tar.gz"), expected $JIEBA_SHA256"
+        check_sha "$work/jieba-0.42.1.tar.gz" $JIEBA_SHA256 "package jieba"
         tar -xzf "$work/jieba-0.42.1.tar.gz" -C "$work" || fail "the package jieba cannot be unpacked"
         from=$work/jieba-0.42.1/jieba
     fi

@@ -83,7 +83,9 @@ def check_sum(args, name, got):
 def put(args, name, data):
     path = args.out / name
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(data)
+    part.replace(path)
     print(f"wrote {path} ({len(data)} bytes)")
 
 

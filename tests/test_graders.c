@@ -352,6 +352,7 @@ static void ruler_counts_the_references_found(void **state) {
         {"sandwich\nDolores Park", "Eat a sandwich", 0.5, 1, 0},
         {"two words", "two\nwords", 0, 0, 0},
         {"\xc3\x89mile", "\xc3\x89MILE", 1, 1, 1},
+        {"\xc3\x89mile", "\xc3\xa9mile", 1, 1, 1},
     };
     (void)state;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {

@@ -81,7 +81,15 @@ static void strict_refuses_what_only_looks_the_same(void **state) {
                                            {"10^{-40}", "0"},
                                            {"x>3", "x<3"},
                                            {"x>3", "x\\ge 3"},
-                                           {"\\frac{\\pi}{2}", "90^\\circ"}};
+                                           {"\\frac{\\pi}{2}", "90^\\circ"},
+                                           {"5", "5\\text{ million}"},
+                                           {"5", "5\\text{ or more}"},
+                                           {"5", "5 or 6"},
+                                           {"6, 10", "6 and 11"},
+                                           {"6, 10", "6 and"},
+                                           {"12", "12 apples and 5 pears"},
+                                           {"7", "2x = 7"},
+                                           {"7", "\\frac{x}{2} = 7"}};
     (void)state;
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (strict(pairs[i][0], pairs[i][1])) fail_msg("%s is not %s", pairs[i][0], pairs[i][1]);
@@ -103,7 +111,17 @@ static void strict_accepts_other_spellings(void **state) {
                                            {"e^{i\\pi}", "-1"},
                                            {"|3-5|", "2"},
                                            {"x_1+x_{2}", "x_2 + x_{1}"},
-                                           {"\\frac{14}{3}", "\\frac{14}{3} \\approx 4.67"}};
+                                           {"\\frac{14}{3}", "\\frac{14}{3} \\approx 4.67"},
+                                           {"\\frac13", "0.3333"},
+                                           {"\\frac19", "0.1111"},
+                                           {"6, 10", "6 and 10"},
+                                           {"1,-1", "x=1 or x=-1"},
+                                           {"(-\\infty,2)\\cup(3,\\infty)", "x<2 or x>3"},
+                                           {"5000000", "5 million dollars"},
+                                           {"5000000", "5\\text{ million dollars}"},
+                                           {"24", "2 dozen"},
+                                           {"12", "12 apples"},
+                                           {"7", "\\frac{a}{b} = 7"}};
     (void)state;
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
         if (!strict(pairs[i][0], pairs[i][1])) fail_msg("%s is %s", pairs[i][0], pairs[i][1]);
@@ -254,6 +272,9 @@ static void strict_finds_the_answer(void **state) {
         {"The answer is 2 + x apples", "answer is", "2 + x apples"},
         {"So 3.\n#### 1,234\n", "####", "1,234"},
         {"between 16-3 and -1,234.5 lies", "last number", "-1,234.5"},
+        {"#### Step 1: add\nx\n#### 2. Check\nThe answer is 42.", "answer is", "42"},
+        {"#### Final answer\n42", "last number", "42"},
+        {"#### 18. So", "last number", "18"},
         {"16-3", "last number", "3"},
         {"no", NULL, ""},
         {"", NULL, ""},
@@ -264,6 +285,22 @@ static void strict_finds_the_answer(void **state) {
         const char *rule = kv_math_extract(cases[i][0], &a);
         if (!rule != !cases[i][1] || (rule && strcmp(rule, cases[i][1]))) fail_msg("'%s': %s", cases[i][0], rule);
         if (!kv_span_equal(a, span(cases[i][2]))) fail_msg("'%s': '%.*s'", cases[i][0], (int)a.n, a.s);
+    }
+}
+
+static void a_word_behind_a_whole_number_is_a_unit(void **state) {
+    static const struct {
+        const char *answer;
+        int want;
+    } cases[] = {{"18 eggs", 1},        {"18 more pens", 1}, {"18 percent", 1},    {"18 hundred", 0},
+                 {"18 or 19", 0},       {"18 minus 1", 0},   {"18x", 0},           {"17 and 18", 0},
+                 {"18:30", 0},          {"18 out of 20", 0}, {"1 hundred and", 0}, {"18\\text{ k}", 0},
+                 {"\\text{18 eggs}", 1}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *reason;
+        if (kv_math_strict(span("18"), span(cases[i].answer), KV_PARSE_PERCENT, &reason) != cases[i].want)
+            fail_msg("%s: %s", cases[i].answer, reason);
     }
 }
 
@@ -322,6 +359,7 @@ int main(void) {
         cmocka_unit_test(compat_finds_the_answer_as_published),
         cmocka_unit_test(compat_strips_as_published),
         cmocka_unit_test(strict_finds_the_answer),
+        cmocka_unit_test(a_word_behind_a_whole_number_is_a_unit),
         cmocka_unit_test(lmeval_graders_score_as_published),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,9 +7,13 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
+#include "bench/items.h"
 #include "bench/place.h"
 #include "bench/plan.h"
+#include "tests/support/scratch.h"
 
 #define TINY KV_SOURCE_DIR "/tests/golden/tiny-llama.gguf"
 
@@ -131,6 +135,7 @@ static const kv_cell_identity base = {.model = "m",
                                       .task = "needle",
                                       .data = "d",
                                       .variant = "short",
+                                      .prompt = "p",
                                       .grader = "contains",
                                       .task_version = 1,
                                       .grader_version = 1,
@@ -146,8 +151,8 @@ static const kv_cell_identity base = {.model = "m",
 
 static void the_key_tells_apart_whatever_changes_results(void **state) {
     (void)state;
-    kv_cell_identity v[25];
-    char keys[25][65];
+    kv_cell_identity v[26];
+    char keys[26][65];
     size_t n = sizeof v / sizeof *v;
     for (size_t i = 0; i < n; i++) v[i] = base;
     v[1].model = "m2", v[2].adapter = "", v[3].gates = "g2", v[4].tokenizer = "t2", v[5].chat = "c2";
@@ -155,7 +160,7 @@ static void the_key_tells_apart_whatever_changes_results(void **state) {
     v[10].task_version = 2, v[11].grader_version = 2, v[12].policy = "h2o:recent=4", v[13].budget = 128;
     v[14].buffer = 16, v[15].chunk = 32, v[16].query_before = 1, v[17].max_new = 20, v[18].temperature = 0.5;
     v[19].top_p = 0.9, v[20].top_k = 5, v[21].min_p = 0.1, v[22].seed = 1, v[23].numerics = "exact";
-    v[24].backend = "cuda";
+    v[24].backend = "cuda", v[25].prompt = "p2";
     for (size_t i = 0; i < n; i++) kv_cell_key(&v[i], keys[i]);
     for (size_t i = 0; i < n; i++) {
         assert_int_equal(strlen(keys[i]), 64);
@@ -179,7 +184,7 @@ static void the_key_is_stable(void **state) {
     (void)state;
     char key[65];
     kv_cell_key(&base, key);
-    assert_string_equal(key, "f991c0cf731aab9b093f3ce7da45e54d1b21ef3ff513523a4ceeacc7da7578d2");
+    assert_string_equal(key, "a567fc0ded9f4dfdd8c69b8668047f5fc3b837bb419937f5459bda00a28134ce");
 }
 
 static void build(const char *line, kv_plan *p) {
@@ -344,6 +349,41 @@ static void prints_what_would_be_held(void **state) {
     kv_plan_free(&p);
 }
 
+static void a_given_answer_follows_a_prompt_without_a_template(void **state) {
+    static const char row[] = "{\"q\":\"once upon\",\"gold\":\"x\"}\n";
+    static const char task[] = "title = t\nversion = 1\nlicence = l\norigin = o\nsource = rows\ndata = rows.jsonl\n"
+                               "items = 1\ngold = {gold}\ndefault = split\n[split]\nprompt = {q}\nanswer = \\sa time\n"
+                               "chat = none\nmax_new = 4\ngrader = needle\n[whole]\nprompt = {q} a time\n"
+                               "chat = none\nmax_new = 4\ngrader = needle\n";
+    static const char *const variants[] = {"split", "whole"};
+    char sha[2][65], folder[192];
+    scratch dir;
+    kv_plan p;
+    (void)state;
+    build("--policy full --prompt-variant short", &p);
+    assert_int_equal(scratch_open(&dir), 0);
+    snprintf(folder, sizeof folder, "%s", scratch_path(&dir, "tasks"));
+    assert_int_equal(mkdir(folder, 0700), 0);
+    assert_non_null(scratch_write(&dir, "rows.jsonl", row, strlen(row)));
+    assert_non_null(scratch_write(&dir, "tasks/x.task", task, strlen(task)));
+    for (int i = 0; i < 2; i++) {
+        kv_items *items;
+        const kv_prompt *prompt;
+        kv_error err;
+        kv_task_options o = {.root = dir.dir, .variant = variants[i]};
+        if (kv_items_open("x", &o, &p.models[0], &items, &err)) fail_msg("%s", err.text);
+        if (kv_items_render(items, 0, &prompt, &err)) fail_msg("%s", err.text);
+        assert_true(prompt->n > 2);
+        strcpy(sha[i], prompt->sha256);
+        kv_items_close(items);
+    }
+    assert_string_equal(sha[0], sha[1]);
+    unlink(scratch_path(&dir, "tasks/x.task"));
+    rmdir(folder);
+    scratch_close(&dir);
+    kv_plan_free(&p);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(full_appears_once_and_not_per_budget),
@@ -365,6 +405,7 @@ int main(void) {
         cmocka_unit_test(two_spellings_of_one_cell_are_one_cell),
         cmocka_unit_test(an_other_model_gets_the_tasks_own_variant_and_no_gates),
         cmocka_unit_test(prints_what_would_be_held),
+        cmocka_unit_test(a_given_answer_follows_a_prompt_without_a_template),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -370,7 +370,8 @@ static void refuses_what_cannot_be_made(void **state) {
     ct_refused("qa_1", NULL, KV_ENOTFOUND, "get dev-v2.0.json into a folder and give it with --qa-data DIR");
     ct_refused("qa_2", CT_ROOT, KV_ENOTFOUND, "get hotpot_dev_distractor_v1.json into a folder");
     assert_int_equal(kv_task_open("vt", &o, &t, &err), KV_EARG);
-    assert_string_equal(err.text, "task vt: its items are measured in tokens, so that a model is needed to make them: use trimbench run");
+    assert_string_equal(err.text, "task vt: its items are measured in tokens, so that a model is needed to make them: "
+                                  "use trimbench run, or give each line of outputs its 'answer'");
 }
 
 static void drawing_without_repeats_gives_each_once(void **state) {

@@ -25,9 +25,10 @@ const kv_tokenizer *ct_tokenizer(void) {
     return tokenizer;
 }
 
-static int count(void *user, const char *prompt, const char *answer, size_t *n, kv_error *err) {
+static int count(void *user, const char *prompt, const char *answer, int no_chat, size_t *n, kv_error *err) {
     kv_ids ids = {0};
-    int rc = kv_chat_render_answer(user, tokenizer, NULL, prompt, strlen(prompt), answer, &ids, NULL, err);
+    int rc =
+        kv_chat_render_answer(no_chat ? NULL : user, tokenizer, NULL, prompt, strlen(prompt), answer, &ids, NULL, err);
     *n = ids.n;
     kv_ids_free(&ids);
     return rc;
@@ -69,7 +70,7 @@ kv_item ct_item(kv_task *t, int i) {
 size_t ct_tokens(const kv_item *it) {
     size_t n;
     kv_error err = {0};
-    if (count((void *)kv_chat_find("smollm2"), it->prompt, it->answer, &n, &err)) fail_msg("%s", err.text);
+    if (count((void *)kv_chat_find("smollm2"), it->prompt, it->answer, 0, &n, &err)) fail_msg("%s", err.text);
     return n;
 }
 
