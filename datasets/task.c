@@ -74,9 +74,6 @@ static int check_templates(const kv_task *t, kv_error *err) {
         rc = kv_template_check(f->variants[i].prompt, t->items.slots, 1, where, err);
         snprintf(where, sizeof where, "%s:%d", f->path, f->variants[i].answer_line);
         if (!rc && f->variants[i].answer) rc = kv_template_check(f->variants[i].answer, t->items.slots, 0, where, err);
-        if (!rc && f->variants[i].answer && f->variants[i].no_chat)
-            rc = kv_fail(err, KV_EFORMAT, "%s: 'answer' begins the assistant's turn, which 'chat = none' takes away",
-                         where);
     }
     return rc;
 }

@@ -202,10 +202,21 @@ int kv_gates_alloc(const kv_shape *shape, kv_gate_type type, int n_hidden, kv_ga
     for (const part *p = parts[type]; p->leaf; p++)
         each += (size_t)(extent_of(&g->gates, p->rows) * extent_of(&g->gates, p->cols));
     g->layers = calloc(n_layers, sizeof *g->layers);
-    g->values = malloc(n_layers * each * sizeof *g->values);
+    g->n_values = n_layers * each;
+    g->values = malloc(g->n_values * sizeof *g->values);
     g->gates.layers = g->layers;
     if (!g->layers || !g->values) return kv_fail(err, KV_ENOMEM, "no memory for the gates of %zu layers", n_layers);
     return KV_OK;
+}
+
+void kv_gates_seal(kv_gate_file *g) {
+    uint64_t h = 0xcbf29ce484222325u + (uint64_t)g->gates.type; /* FNV-1a over whole values */
+    for (size_t i = 0; i < g->n_values; i++) {
+        uint32_t bits;
+        memcpy(&bits, &g->values[i], sizeof bits);
+        h = (h ^ bits) * 0x100000001b3u;
+    }
+    g->gates.id = h;
 }
 
 /* 1 when the type has such a tensor in one of the first n_layers layers. */
@@ -243,7 +254,11 @@ static int load_all(const source *src, const kv_shape *shape, kv_gate_file *g, k
     if (w1 && src->config.n_hidden && src->config.n_hidden != hidden)
         return kv_fail(err, KV_EFORMAT, "%s: intermediate size is %lld, config.json says %d", src->path,
                        (long long)hidden, src->config.n_hidden);
-    const kv_gates wanted = {type, shape->n_layers, kv_gate_n_in(type, shape), (int)hidden, shape->n_kv_heads, NULL};
+    const kv_gates wanted = {.type = type,
+                             .n_layers = shape->n_layers,
+                             .n_in = kv_gate_n_in(type, shape),
+                             .n_hidden = (int)hidden,
+                             .n_kv_heads = shape->n_kv_heads};
     /* Before any allocation: a real file backs the first layer's matrices. */
     for (const part *p = parts[type]; p->leaf && rc == KV_OK; p++) rc = expect(src, &wanted, 0, p, &t, err);
     if (rc == KV_OK) rc = kv_gates_alloc(shape, type, (int)hidden, g, err);
@@ -269,6 +284,7 @@ int kv_gates_open(const char *path, const kv_shape *shape, kv_gate_file **out, k
         kv_gates_close(g);
         return rc;
     }
+    kv_gates_seal(g);
     *out = g;
     return KV_OK;
 }

@@ -53,6 +53,7 @@ int kv_gates_synth(const kv_shape *shape, int n_hidden, uint64_t seed, kv_gate_f
         gl->bias = to;
         for (size_t i = 0; i < kv; i++) *to++ = logit_bias;
     }
+    kv_gates_seal(g);
     *out = g;
     return KV_OK;
 }

@@ -56,6 +56,7 @@ typedef struct kv_gates {
     kv_gate_type type;
     int n_layers, n_in, n_hidden, n_kv_heads; /* n_in: dim, or 2 n_kv_heads head_dim (rg2, rg3) */
     const kv_gate_layer *layers;              /* (n_layers) */
+    uint64_t id;                              /* of the values: a device tells by it whether it has them already */
 } kv_gates;
 
 typedef struct kv_policy_args {

@@ -44,7 +44,7 @@ static void assert_near(const float *got, const double *want, int n, double eps)
 
 static void rg_and_rg10_look_at_the_hidden_state(void **st) {
     (void)st;
-    const kv_gates one = {KV_GATE_RG, 1, 3, 2, 2, &rg}, ten = {KV_GATE_RG10, 1, 3, 2, 2, &rg10};
+    const kv_gates one = {KV_GATE_RG, 1, 3, 2, 2, &rg, 0}, ten = {KV_GATE_RG10, 1, 3, 2, 2, &rg10, 0};
     float lb[2];
     observe(&one, 2, 0, x, NULL, NULL, 1, KV_MIN_SCRATCH, lb);
     assert_near(lb, (double[]){-.000116, -.020155}, 2, 1e-6);
@@ -58,7 +58,7 @@ static void rg3_multiplies_two_maps(void **st) {
     const float wide1[8] = {.2f, -.4f, .1f, 0, .3f, .5f, -.2f, 0}, wide_up[8] = {.1f, .2f, .3f, 0, -.3f, .2f, .1f, 0};
     const float k[2] = {.5f, 2}, v[2] = {-1, 100}; /* heads of size 1: x = k_0 v_0 k_1 v_1 */
     const kv_gate_layer layer = {.w1 = wide1, .w2 = w2, .bias = bias, .up = wide_up};
-    const kv_gates g = {KV_GATE_RG3, 1, 4, 2, 2, &layer};
+    const kv_gates g = {KV_GATE_RG3, 1, 4, 2, 2, &layer, 0};
     float lb[2];
     observe(&g, 1, 0, NULL, k, v, 1, KV_MIN_SCRATCH, lb);
     assert_near(lb, (double[]){-.000292, -.015497}, 2, 1e-6);
@@ -79,7 +79,7 @@ static void rg2_reads_keys_and_values_head_by_head(void **st) {
     }
     for (int h = 0; h < 2; h++) want[h] = -log1p(exp(-want[h]));
     const kv_gate_layer layer = {.w1 = unit, .b1 = none, .w2 = last, .bias = none};
-    const kv_gates g = {KV_GATE_RG2, 1, 8, 8, 2, &layer};
+    const kv_gates g = {KV_GATE_RG2, 1, 8, 8, 2, &layer, 0};
     float lb[2];
     observe(&g, 2, 0, NULL, k, v, 1, KV_MIN_SCRATCH, lb);
     assert_near(lb, want, 2, 1e-6);
@@ -101,7 +101,7 @@ static void every_type_rounds_to_bf16_like_the_reference(void **st) {
     for (int i = 0; i < 8; i++)
         for (int j = 0; j < n[i]; j++) r[i][j] = to_bf16(from[i][j]);
     const kv_gate_layer ten = {.w1 = r[0], .b1 = r[1], .w2 = r[6], .bias = r[7], .mid = r[4], .mid_b = r[5]};
-    const kv_gates g10 = {KV_GATE_RG10, 1, 3, 2, 2, &ten};
+    const kv_gates g10 = {KV_GATE_RG10, 1, 3, 2, 2, &ten, 0};
     observe(&g10, 2, 1, x, NULL, NULL, 2, KV_MIN_SCRATCH, lb);
     assert_near(lb, (double[]){-.00023078918457, -.009765625, -.000368118286133, -.019287109375}, 4, 1e-9);
     for (int i = 0; i < 6; i++) {
@@ -114,7 +114,7 @@ static void every_type_rounds_to_bf16_like_the_reference(void **st) {
         inputs[row * 2 + 1] = x[row * 3 + 2];
     }
     const kv_gate_layer three = {.w1 = wide1, .w2 = r[2], .bias = r[7], .up = wide_up};
-    const kv_gates g3 = {KV_GATE_RG3, 1, 4, 2, 2, &three};
+    const kv_gates g3 = {KV_GATE_RG3, 1, 4, 2, 2, &three, 0};
     observe(&g3, 1, 1, NULL, inputs, inputs + 4, 2, KV_MIN_SCRATCH, lb);
     assert_near(lb, (double[]){-.000295639038086, -.0155639648438, -.000246047973633, -.023193359375}, 4, 1e-9);
 }
@@ -125,10 +125,10 @@ static void no_type_depends_on_how_rows_are_cut(void **st) {
     const float four[8] = {.2f, -.4f, .1f, .3f, .3f, .5f, -.2f, -.1f};
     const kv_gate_layer two = {.w1 = four, .b1 = b1, .w2 = w2, .bias = bias},
                         three = {.w1 = four, .w2 = w2, .bias = bias, .up = four};
-    const kv_gates gates[4] = {{KV_GATE_RG, 1, 3, 2, 2, &rg},
-                               {KV_GATE_RG2, 1, 4, 2, 2, &two},
-                               {KV_GATE_RG3, 1, 4, 2, 2, &three},
-                               {KV_GATE_RG10, 1, 3, 2, 2, &rg10}};
+    const kv_gates gates[4] = {{KV_GATE_RG, 1, 3, 2, 2, &rg, 0},
+                               {KV_GATE_RG2, 1, 4, 2, 2, &two, 0},
+                               {KV_GATE_RG3, 1, 4, 2, 2, &three, 0},
+                               {KV_GATE_RG10, 1, 3, 2, 2, &rg10, 0}};
     for (int i = 0; i < 28; i++) {
         many[i] = (float)((i * 37 % 23) - 11) / 7;
         k[i] = (float)((i * 29 % 19) - 9) / 5;

@@ -346,7 +346,7 @@ static void snapkv_survives_huge_logits(void **st) {
 static const float w1[2][3] = {{.2f, -.4f, .1f}, {.3f, .5f, -.2f}}, b1[2] = {.1f, -.1f},
                    w2[2][2] = {{1, -2}, {.5f, 1.5f}}, bias[2] = {8, 4};
 static const kv_gate_layer gate_layer = {.w1 = w1[0], .b1 = b1, .w2 = w2[0], .bias = bias};
-static const kv_gates gates = {KV_GATE_RG, 1, 3, 2, 2, &gate_layer};
+static const kv_gates gates = {KV_GATE_RG, 1, 3, 2, 2, &gate_layer, 0};
 static const kv_shape shape_gate = {.n_layers = 1, .n_heads = 2, .n_kv_heads = 2, .head_dim = 2, .dim = 3};
 
 static void trimkv_scores(const opened *o, int n, const int32_t *pos, int n_seen, const double *beta,
@@ -457,7 +457,7 @@ static void trimkv_gate_rounds_to_bf16_like_the_reference(void **st) {
     const float v1[2][3] = {{.200195312f, -.400390625f, .100097656f}, {.30078125f, .5f, -.200195312f}},
                 c1[2] = {.100097656f, -.100097656f}, x[2][3] = {{.5f, -1, 2}, {1.25f, .75f, -.5f}}, k[8] = {0};
     const kv_gate_layer layer = {.w1 = v1[0], .b1 = c1, .w2 = w2[0], .bias = bias};
-    const kv_gates rounded = {KV_GATE_RG, 1, 3, 2, 2, &layer};
+    const kv_gates rounded = {KV_GATE_RG, 1, 3, 2, 2, &layer, 0};
     float stats[4][2];
     opened o = open_policy("trimkv:round=bf16", shape_gate, 4, 0, &rounded);
     observe(&o, x[0], k, 2, KV_MIN_SCRATCH, stats[0]);
@@ -470,7 +470,7 @@ static void trimkv_gate_rounds_ties_to_even(void **st) {
     (void)st;
     static const float zero[6], halfway[2] = {1 + 0x1p-8f, 1 + 0x3p-8f}; /* to 1 and to 1 + 2^-6 */
     const kv_gate_layer layer = {.w1 = zero, .b1 = zero, .w2 = zero, .bias = halfway};
-    const kv_gates ties = {KV_GATE_RG, 1, 3, 2, 2, &layer};
+    const kv_gates ties = {KV_GATE_RG, 1, 3, 2, 2, &layer, 0};
     float stats[2][2];
     opened o = open_policy("trimkv:round=bf16", shape_gate, 4, 0, &ties);
     observe(&o, zero, zero, 1, KV_MIN_SCRATCH, stats[0]);
@@ -482,7 +482,7 @@ static void trimkv_gate_is_stable_at_both_ends(void **st) {
     (void)st;
     static const float zero[6], far[2] = {-200, 200};
     const kv_gate_layer layer = {.w1 = zero, .b1 = zero, .w2 = zero, .bias = far};
-    const kv_gates extreme = {KV_GATE_RG, 1, 3, 2, 2, &layer};
+    const kv_gates extreme = {KV_GATE_RG, 1, 3, 2, 2, &layer, 0};
     float stats[2][2];
     opened o = open_policy("trimkv", shape_gate, 4, 0, &extreme);
     observe(&o, zero, zero, 1, KV_MIN_SCRATCH, stats[0]);

@@ -57,7 +57,7 @@ static void run(const char *policy, kv_gate_type type, kv_shape shape, int promp
                                  .mid = type == KV_GATE_RG10 ? mid : NULL,
                                  .mid_b = type == KV_GATE_RG10 ? c1 : NULL},
                         layers[2] = {layer, layer};
-    const kv_gates gates = {type, 2, kv_gate_n_in(type, &shape), N_HIDDEN, shape.n_kv_heads, layers};
+    const kv_gates gates = {type, 2, kv_gate_n_in(type, &shape), N_HIDDEN, shape.n_kv_heads, layers, 0};
     assert_true(gates.n_in <= MAX_ROW);
     fill(&rng, v1, N_HIDDEN * MAX_ROW, 1);
     fill(&rng, c1, N_HIDDEN, 1);

@@ -13,7 +13,7 @@ static const kv_shape shape = {.n_layers = 2, .n_heads = 4, .n_kv_heads = 2, .he
 static const float zeros[64];
 static const kv_gate_layer gate_layers[2] = {{.w1 = zeros, .b1 = zeros, .w2 = zeros, .bias = zeros},
                                              {.w1 = zeros, .b1 = zeros, .w2 = zeros, .bias = zeros}};
-static const kv_gates gates = {KV_GATE_RG, 2, 3, 2, 2, gate_layers};
+static const kv_gates gates = {KV_GATE_RG, 2, 3, 2, 2, gate_layers, 0};
 
 static const char *canonical(const char *text, kv_policy_spec *spec) {
     kv_error err = {0};

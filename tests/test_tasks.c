@@ -513,7 +513,6 @@ static void bad_task_files_are_refused_with_file_and_line(void **state) {
         {"version", "param.n = 3 in 1..9\nparam.n = 3 in 1..9\nversion", "t.task:4: key 'param.n' was already"},
         {"[v]", "[a]\n[b]\n[c]\n[d]\n[e]\n[f]\n[g]\n[h]\n[i]", "t.task:20: more than 8 variants"},
         {"stop = a", "chat = yes\nstop = a", "t.task:18: chat: expected none"},
-        {"stop = a", "chat = none\nanswer = A:", "t.task:19: 'answer' begins the assistant's turn"},
         {"stop = a", "chat = none\nchat = none\nstop = a", "t.task:19: key 'chat' was already given"},
         {"items = 2", "items = 2\nshots = d.jsonl", "shots, shot and shot_items belong together"},
         {"items = 2", "items = 2\nshots = ../d\nshot = {q}\nshot_items = 9", "data must be a path inside"},

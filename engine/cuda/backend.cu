@@ -282,7 +282,10 @@ static kv_cuda_gate_layer pack_layer(const kv_cuda_backend *b, const kv_gates *g
 int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err) {
     kv_cuda_backend *b = kv_cuda_backend_of(e);
     kv_cuda_gates *d = &b->gates;
-    if (d->source == g) return KV_OK;
+    if (d->source && d->id == g->id) { /* perhaps read again, elsewhere in the host's memory */
+        d->source = g;
+        return KV_OK;
+    }
     if ((g->type == KV_GATE_RG10 ? 2 : 1) * g->n_hidden > KV_CUDA_GATE_FLOATS)
         return kv_fail(err, KV_EUNSUPPORTED, "gates of %d hidden units are wider than the CUDA backend's %d",
                        g->n_hidden, KV_CUDA_GATE_FLOATS / (g->type == KV_GATE_RG10 ? 2 : 1));
@@ -308,7 +311,7 @@ int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err) {
     if (rc)
         free_gates(b);
     else
-        d->source = g;
+        d->source = g, d->id = g->id;
     return rc;
 }
 

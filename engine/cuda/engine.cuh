@@ -44,6 +44,7 @@ typedef struct kv_cuda_gate_layer {
  * fp16 files (11 bits) come through exactly. */
 typedef struct kv_cuda_gates {
     const kv_gates *source;
+    uint64_t id;                /* of the values here: a pointer may come back with other gates behind it */
     int n_parts, n_first;       /* n_first: n_hidden, or twice that (rg3) */
     kv_cuda_gate_layer *layers; /* host array */
     void *memory;
