@@ -5,8 +5,7 @@
     scripts/update_readme.py --check    exit 1 and show the difference when a block is stale
 
 Standard library only.  Sources: results/accuracy/{cells.jsonl,expected.tsv}, results/cuda-accuracy/cells.jsonl,
-results/cuda-speed/*.jsonl, results/paper/paper-numbers.tsv, results/quickstart/cells.jsonl, and the logs named in LOGS."""
-import csv
+results/cuda-speed/*.jsonl, results/quickstart/cells.jsonl, and the logs named in LOGS."""
 import difflib
 import json
 import math
@@ -52,25 +51,24 @@ def agrees(a, b, n):
     return abs(a - b) <= 3 * math.sqrt(2 * p * (1 - p) / n) + 1 / n
 
 
-def published(context, batch, policy):
-    """tok/s of arXiv 2512.03324 Table 5 (one H200), or None."""
-    names = {"full": "FullKV", "snapkv": "SnapKV", "trimkv": "TRIM-KV"}
-    for row in csv.DictReader(open(ROOT / "results/paper/paper-numbers.tsv"), delimiter="\t"):
-        if (row["paper"], row["table_or_figure"], row["metric"], row["policy"], row["context"], row["batch"]) == (
-                "2512.03324", "Table 5", "throughput", names.get(policy), str(context), str(batch)):
-            return float(row["value"])
-    return None
+def paper_table():
+    out = ["| policy | context | batch | published tok/s (one H200) | tok/s here (one H100) | ratio | "
+           "share of the copy bandwidth |", "|---|---|---|---|---|---|---|"]
+    for c in cells("results/cuda-speed/table5.jsonl"):
+        here = ["-"] * 3 if c["status"] != "done" else [
+            f"{c['measured']:.0f}", f"{c['ratio']:.1f}", f"{100 * c['share']:.1f}%"]
+        out.append(f"| {c['policy']} | {c['ctx']} | {c['batch']} | {c['published']} | {' | '.join(here)} |")
+    return out
 
 
 def gpu_speed_table():
-    out = ["| model | policy | context | batch | live slots | ms a step | tok/s | GB/s | share of the copy bandwidth | "
-           "published tok/s (H200) |", "|---|---|---|---|---|---|---|---|---|---|"]
-    for name in ("batch1", "policy", "long"):
+    out = ["| model | policy | context | batch | live slots | ms a step | tok/s | GB/s | share of the copy bandwidth |",
+           "|---|---|---|---|---|---|---|---|---|"]
+    for name in ("short", "policy"):
         for c in cells(f"results/cuda-speed/{name}.jsonl"):
-            paper = published(c["ctx"], c["batch"], c["policy"])
             out.append(f"| {c['model'].removeprefix('synth:')} | {c['policy']} | {c['ctx']} | {c['batch']} | "
                        f"{c['mean_slots']:.0f} | {c['ms_per_step']:.3f} | {c['decode_tok_s']:.0f} | {c['gb_s']:.0f} | "
-                       f"{100 * c['copy_share']:.1f}% | {'-' if paper is None else paper} |")
+                       f"{100 * c['copy_share']:.1f}% |")
     return out
 
 
@@ -101,7 +99,8 @@ def log_block(name):
 
 
 BLOCKS = {"accuracy": accuracy_table, "gpu_accuracy": lambda: accuracy_table("cuda-accuracy"),
-          "gpu_speed": gpu_speed_table, "quickstart": quickstart_table, "speed": lambda: log_block("speed")}
+          "gpu_speed": gpu_speed_table, "paper": paper_table, "quickstart": quickstart_table,
+          "speed": lambda: log_block("speed")}
 
 
 def render(text):
