@@ -4,8 +4,8 @@
 #
 #   scripts/gpu_check.sh [--prebuilt DIR] [--out DIR] [--tests-only | --bench-only] [--quick]
 #
-#   --prebuilt DIR   folder with trimbench, cuda_test_*, test_cuda_* and test_gates_golden; nothing is built
-#                    (else: built into build-gpu)
+#   --prebuilt DIR   folder with trimbench, cuda_test_*, test_cuda_*, test_gates_golden and logits_pipe; nothing is
+#                    built (else: built into build-gpu)
 #   --out DIR        where logs and results go (default results/cuda-speed)
 #   --tests-only     no benchmarks;  --bench-only: no tests, no sanitizer
 #   --quick          fewer programs under the sanitizer; benchmarks with fewer shapes, contexts and repetitions
@@ -217,19 +217,19 @@ measure() {
     stdout_to=""
 }
 
-# Prefill beside transformers, where this Python has it; nothing is installed for it.
-compare_prefill() {
-    local name=prefill-transformers to=$out/prefill-transformers.jsonl
+# Beside transformers, where this Python has it; nothing is installed for it.
+compare() { # $1 = script without compare_, the rest its arguments
+    local name=$1-transformers script=$ROOT/scripts/compare_$1.py to=$out/$1-transformers.jsonl
+    shift
     if [ $have_gpu = 0 ]; then
-        report $name skipped 0.0 "no CUDA device"
+        report "$name" skipped 0.0 "no CUDA device"
     elif ! python3 -c 'import importlib.util as u; assert u.find_spec("torch") and u.find_spec("transformers")' \
         2>/dev/null; then
-        report $name skipped 0.0 "python3 has no torch or no transformers"
+        report "$name" skipped 0.0 "python3 has no torch or no transformers"
     else
         : >"$to"
         stdout_to=$to
-        step $name "$out/bench.log" 900 python3 "$ROOT/scripts/compare_prefill.py" --trimbench "$trimbench" \
-            --db "$out/gpu.sqlite"
+        step "$name" "$out/bench.log" 900 python3 "$script" "$@"
         stdout_to=""
     fi
 }
@@ -257,7 +257,8 @@ run_benchmarks() {
         --reps 1 --warmup 1 --prefill-reps 0 --profile
     measure profile-long json 600 speed --model synth:qwen3-4b --policy full,trimkv "${m[@]}" --ctx 32786 --batch 4 \
         --max-new 129 --reps 1 --warmup 1 --prefill-reps 1 --profile
-    compare_prefill
+    compare prefill --trimbench "$trimbench" --db "$out/gpu.sqlite"
+    compare checkpoint --shape qwen3-4b --pipe "$dir/logits_pipe"
 }
 
 [ $bench = 0 ] || run_benchmarks
