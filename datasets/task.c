@@ -245,9 +245,10 @@ static int measure_item(const void *task, const kv_text *values, int64_t *tokens
     char *prompt = NULL, *answer = NULL;
     size_t split, n = 0;
     if (!t->count_tokens)
-        return kv_fail(err, KV_EARG,
-                       "its items are measured in tokens, so that a model is needed to make them: use trimbench run, or "
-                       "give each line of outputs its 'answer'");
+        return kv_fail(
+            err, KV_EARG,
+            "its items are measured in tokens, so that a model is needed to make them: use trimbench run, or "
+            "give each line of outputs its 'answer'");
     int rc = render(t, values, &prompt, &split, &answer, err);
     if (!rc) rc = t->count_tokens(t->count_user, prompt, answer, t->variant->no_chat, &n, err);
     *tokens = (int64_t)n + t->info.max_new;
