@@ -219,6 +219,7 @@ static void gates_are_bf16_and_the_same_for_the_same_seed(void **state) {
     assert_int_equal(v->n_in, s->shape.dim);
     assert_int_equal(v->n_hidden, s->n_gate_hidden);
     assert_int_equal(v->n_kv_heads, s->shape.n_kv_heads);
+    assert_true(v->id == kv_gates_view(b)->id && v->id != kv_gates_view(c)->id);
     for (int l = 0; l < v->n_layers; l++) {
         const kv_gate_layer *x = &v->layers[l], *y = &kv_gates_view(b)->layers[l], *z = &kv_gates_view(c)->layers[l];
         must_be_bf16(x->w1, h * dim);
