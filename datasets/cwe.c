@@ -18,10 +18,10 @@
 enum { COMMON = 10, SHORT = 4096 };
 
 typedef struct {
+    kv_fill fill; /* first: fill.h */
     kv_words words;
     int reshuffle;
     uint64_t seed;
-    kv_fill fill;
 } cwe;
 
 enum { EXAMPLE, EXAMPLE_ANSWER, CONTEXT, ANSWERS };
@@ -33,26 +33,6 @@ static void close_cwe(kv_source_state *s) {
     kv_words_close(&p->words);
     free(p);
     s->impl = NULL;
-}
-
-static int open_cwe(const kv_source_args *a, kv_source_state *out, kv_error *err) {
-    cwe *p = calloc(1, sizeof *p);
-    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
-    out->impl = p;
-    out->slots = slots;
-    out->n_items = (int)kv_source_param(a, "n");
-    p->reshuffle = (int)kv_source_param(a, "reshuffle");
-    p->seed = a->seed;
-    int rc = kv_words_open(a->root, &p->words, err);
-    if (rc) return rc;
-    p->fill = (kv_fill){.measure = a->measure,
-                        .task = a->task,
-                        .impl = p,
-                        .tokens = kv_source_param(a, "tokens"),
-                        .least = COMMON + 1,
-                        .most = kv_words_n_pairs(&p->words) / 2};
-    p->fill.start = (size_t)p->fill.tokens / 24;
-    return kv_source_identity(a, "cwe 1", p->words.sha256, out->sha256, err);
 }
 
 /* word (n): different words by number, n_all + i for pair i; pairs come in when all words are used.  0: no memory. */
@@ -125,14 +105,25 @@ static void cwe_text(const void *impl, int i, size_t units, kv_text *values) {
     put_list(p, i, &rng, small ? (counts){units, 6, 1} : (counts){units, 30, 3}, 0, &values[CONTEXT], &values[ANSWERS]);
 }
 
-static int prepare_cwe(kv_source_state *s, kv_error *err) {
-    cwe *p = s->impl;
-    p->fill.text = cwe_text;
-    return kv_fill_prepare(&p->fill, err);
-}
-
-static int make_cwe(const kv_source_state *s, int i, kv_text *values, kv_error *err) {
-    return kv_fill_item(&((const cwe *)s->impl)->fill, i, values, err);
+static int open_cwe(const kv_source_args *a, kv_source_state *out, kv_error *err) {
+    cwe *p = calloc(1, sizeof *p);
+    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
+    out->impl = p;
+    out->slots = slots;
+    out->n_items = (int)kv_source_param(a, "n");
+    p->reshuffle = (int)kv_source_param(a, "reshuffle");
+    p->seed = a->seed;
+    int rc = kv_words_open(a->root, &p->words, err);
+    if (rc) return rc;
+    p->fill = (kv_fill){.text = cwe_text,
+                        .measure = a->measure,
+                        .task = a->task,
+                        .impl = p,
+                        .tokens = kv_source_param(a, "tokens"),
+                        .least = COMMON + 1,
+                        .most = kv_words_n_pairs(&p->words) / 2};
+    p->fill.start = (size_t)p->fill.tokens / 24;
+    return kv_source_identity(a, "cwe 1", p->words.sha256, out->sha256, err);
 }
 
 static const char *const params[] = {"tokens", "n", "reshuffle", NULL};
@@ -142,5 +133,5 @@ const kv_source kv_source_cwe = {.name = "cwe",
                                  .seeded = 1,
                                  .open = open_cwe,
                                  .close = close_cwe,
-                                 .prepare = prepare_cwe,
-                                 .make = make_cwe};
+                                 .prepare = kv_fill_prepare_source,
+                                 .make = kv_fill_make};

@@ -75,3 +75,11 @@ int kv_fill_item(const kv_fill *f, int i, kv_text *values, kv_error *err) {
     size_t units;
     return search(&a, &units, err);
 }
+
+int kv_fill_prepare_source(kv_source_state *s, kv_error *err) {
+    return kv_fill_prepare(s->impl, err);
+}
+
+int kv_fill_make(const kv_source_state *s, int i, kv_text *values, kv_error *err) {
+    return kv_fill_item(s->impl, i, values, err);
+}

@@ -26,4 +26,8 @@ int kv_fill_prepare(kv_fill *f, kv_error *err);
 /* values: those of item i, filled. */
 int kv_fill_item(const kv_fill *f, int i, kv_text *values, kv_error *err);
 
+/* These as a source's prepare and make, where what impl points to begins with a kv_fill. */
+int kv_fill_prepare_source(kv_source_state *s, kv_error *err);
+int kv_fill_make(const kv_source_state *s, int i, kv_text *values, kv_error *err);
+
 #endif

@@ -20,10 +20,10 @@ static const double zeta2 = 1.6449340668482264; /* pi^2 / 6 */
 typedef char coded[LETTERS + 1];
 
 typedef struct {
+    kv_fill fill; /* first: fill.h */
     int reshuffle;
     size_t vocabulary;
     uint64_t seed;
-    kv_fill fill;
 } fwe;
 
 enum { CONTEXT, ANSWERS };
@@ -32,29 +32,6 @@ static const char *const slots[] = {"context", "answers", NULL};
 static void close_fwe(kv_source_state *s) {
     free(s->impl);
     s->impl = NULL;
-}
-
-static int open_fwe(const kv_source_args *a, kv_source_state *out, kv_error *err) {
-    fwe *p = calloc(1, sizeof *p);
-    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
-    out->impl = p;
-    out->slots = slots;
-    out->n_items = (int)kv_source_param(a, "n");
-    p->reshuffle = (int)kv_source_param(a, "reshuffle");
-    p->seed = a->seed;
-    int64_t tokens = kv_source_param(a, "tokens"), room = (tokens - a->max_new) / TOKENS_PER_WORD;
-    if (room < 5)
-        return kv_fail(err, KV_EARG, "fwe: tokens=%lld is too short: %lld words are no vocabulary", (long long)tokens,
-                       (long long)room);
-    p->vocabulary = (size_t)room;
-    p->fill = (kv_fill){.measure = a->measure,
-                        .task = a->task,
-                        .impl = p,
-                        .tokens = tokens,
-                        .least = LEAST_WORDS / STEP,
-                        .most = 100000000};
-    p->fill.start = (size_t)tokens / (2 * STEP);
-    return kv_source_identity(a, "fwe 1", "", out->sha256, err);
 }
 
 static int by_text(const void *a, const void *b) {
@@ -113,14 +90,28 @@ static void fwe_text(const void *impl, int i, size_t units, kv_text *values) {
     free(order);
 }
 
-static int prepare_fwe(kv_source_state *s, kv_error *err) {
-    fwe *p = s->impl;
-    p->fill.text = fwe_text;
-    return kv_fill_prepare(&p->fill, err);
-}
-
-static int make_fwe(const kv_source_state *s, int i, kv_text *values, kv_error *err) {
-    return kv_fill_item(&((const fwe *)s->impl)->fill, i, values, err);
+static int open_fwe(const kv_source_args *a, kv_source_state *out, kv_error *err) {
+    fwe *p = calloc(1, sizeof *p);
+    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
+    out->impl = p;
+    out->slots = slots;
+    out->n_items = (int)kv_source_param(a, "n");
+    p->reshuffle = (int)kv_source_param(a, "reshuffle");
+    p->seed = a->seed;
+    int64_t tokens = kv_source_param(a, "tokens"), room = (tokens - a->max_new) / TOKENS_PER_WORD;
+    if (room < 5)
+        return kv_fail(err, KV_EARG, "fwe: tokens=%lld is too short: %lld words are no vocabulary", (long long)tokens,
+                       (long long)room);
+    p->vocabulary = (size_t)room;
+    p->fill = (kv_fill){.text = fwe_text,
+                        .measure = a->measure,
+                        .task = a->task,
+                        .impl = p,
+                        .tokens = tokens,
+                        .least = LEAST_WORDS / STEP,
+                        .most = 100000000};
+    p->fill.start = (size_t)tokens / (2 * STEP);
+    return kv_source_identity(a, "fwe 1", "", out->sha256, err);
 }
 
 static const char *const params[] = {"tokens", "n", "reshuffle", NULL};
@@ -130,5 +121,5 @@ const kv_source kv_source_fwe = {.name = "fwe",
                                  .seeded = 1,
                                  .open = open_fwe,
                                  .close = close_fwe,
-                                 .prepare = prepare_fwe,
-                                 .make = make_fwe};
+                                 .prepare = kv_fill_prepare_source,
+                                 .make = kv_fill_make};

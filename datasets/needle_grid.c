@@ -21,13 +21,13 @@
 #include <string.h>
 
 typedef struct {
+    kv_fill fill; /* first: fill.h */
     kv_haystack hay;
     unsigned char *ends; /* (hay.n_words) */
     kv_words words;
     int sandwich, n, lengths, depths;
     int64_t min_tokens, max_tokens;
     uint64_t seed;
-    kv_fill fill;
 } grid;
 
 enum { CONTEXT, QUERY, ANSWERS };
@@ -57,30 +57,6 @@ static int read_params(const kv_source_args *a, grid *p, kv_error *err) {
         return kv_fail(err, KV_EARG, "needle_grid: max_tokens=%lld is less than min_tokens=%lld",
                        (long long)p->max_tokens, (long long)p->min_tokens);
     return KV_OK;
-}
-
-static int open_grid(const kv_source_args *a, kv_source_state *out, kv_error *err) {
-    grid *p = calloc(1, sizeof *p);
-    char texts[130] = "";
-    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
-    out->impl = p;
-    out->slots = slots;
-    int rc = read_params(a, p, err);
-    if (!rc) rc = kv_words_open(a->root, &p->words, err);
-    if (!rc) rc = kv_haystack_open_or_own(a->haystack, a->root, &p->hay, err);
-    if (!rc) rc = kv_haystack_sentences(&p->hay, &p->ends, err);
-    if (rc) return rc;
-    out->n_items = p->n * p->lengths * p->depths;
-    p->fill = (kv_fill){.measure = a->measure,
-                        .task = a->task,
-                        .impl = p,
-                        .tokens = p->min_tokens,
-                        .least = 1,
-                        .most = 100000000,
-                        .start = (size_t)p->min_tokens / 2};
-    kv_sha256_bytes(p->hay.text, strlen(p->hay.text), texts);
-    strcat(texts, p->words.sha256);
-    return kv_source_identity(a, "needle_grid 1", texts, out->sha256, err);
 }
 
 /* Step k of `steps` even ones from lo to hi, rounded. */
@@ -132,12 +108,6 @@ static void grid_text(const void *impl, int i, size_t units, kv_text *values) {
     kv_text_free(&needle);
 }
 
-static int prepare_grid(kv_source_state *s, kv_error *err) {
-    grid *p = s->impl;
-    p->fill.text = grid_text;
-    return kv_fill_prepare(&p->fill, err);
-}
-
 static int make_grid(const kv_source_state *s, int i, kv_text *values, kv_error *err) {
     const grid *p = s->impl;
     kv_fill f = p->fill;
@@ -151,6 +121,31 @@ static void grid_id(const kv_source_state *s, int i, char *out, size_t cap) {
     snprintf(out, cap, "%lld/%d/%d", (long long)length_of(p, i), depth_of(p, i), i % p->n);
 }
 
+static int open_grid(const kv_source_args *a, kv_source_state *out, kv_error *err) {
+    grid *p = calloc(1, sizeof *p);
+    char texts[130] = "";
+    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
+    out->impl = p;
+    out->slots = slots;
+    int rc = read_params(a, p, err);
+    if (!rc) rc = kv_words_open(a->root, &p->words, err);
+    if (!rc) rc = kv_haystack_open_or_own(a->haystack, a->root, &p->hay, err);
+    if (!rc) rc = kv_haystack_sentences(&p->hay, &p->ends, err);
+    if (rc) return rc;
+    out->n_items = p->n * p->lengths * p->depths;
+    p->fill = (kv_fill){.text = grid_text,
+                        .measure = a->measure,
+                        .task = a->task,
+                        .impl = p,
+                        .tokens = p->min_tokens,
+                        .least = 1,
+                        .most = 100000000,
+                        .start = (size_t)p->min_tokens / 2};
+    kv_sha256_bytes(p->hay.text, strlen(p->hay.text), texts);
+    strcat(texts, p->words.sha256);
+    return kv_source_identity(a, "needle_grid 1", texts, out->sha256, err);
+}
+
 static const char *const params[] = {"min_tokens", "max_tokens", "lengths", "depths", "n", NULL};
 
 const kv_source kv_source_needle_grid = {.name = "needle_grid",
@@ -159,6 +154,6 @@ const kv_source kv_source_needle_grid = {.name = "needle_grid",
                                          .open = open_grid,
                                          .close = close_grid,
                                          .forms = "numbers or sandwich",
-                                         .prepare = prepare_grid,
+                                         .prepare = kv_fill_prepare_source,
                                          .make = make_grid,
                                          .id = grid_id};

@@ -26,6 +26,7 @@ enum { DEPTHS = 40 };
 typedef enum hay_kind { NOISE, ESSAY, NEEDLES } hay_kind;
 
 typedef struct {
+    kv_fill fill; /* first: fill.h */
     hay_kind kind;
     kv_magic key_kind, value_kind;
     kv_haystack hay;     /* ESSAY */
@@ -33,7 +34,6 @@ typedef struct {
     kv_words words;
     int keys, values, queries, reshuffle;
     uint64_t seed;
-    kv_fill fill;
 } niah;
 
 /* The needles of one item. */
@@ -67,39 +67,6 @@ static int read_form(const kv_source_args *a, niah *p, kv_error *err) {
             }
     return kv_fail(err, KV_EFORMAT, "%s: form = %.60s; expected noise|essay|needles, then twice numbers|words|uuids",
                    a->file->path, a->file->form);
-}
-
-static int open_niah(const kv_source_args *a, kv_source_state *out, kv_error *err) {
-    niah *p = calloc(1, sizeof *p);
-    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
-    out->impl = p;
-    out->slots = slots;
-    out->n_items = (int)kv_source_param(a, "n");
-    p->queries = (int)kv_source_param(a, "queries");
-    p->keys = (int)kv_source_param(a, "keys");
-    p->values = (int)kv_source_param(a, "values");
-    p->reshuffle = (int)kv_source_param(a, "reshuffle");
-    p->seed = a->seed;
-    if (p->keys < p->queries) p->keys = p->queries; /* as the reference does */
-    if (p->keys * p->values > DEPTHS)
-        return kv_fail(err, KV_EARG, "niah: %d keys with %d values each are more than %d needles", p->keys, p->values,
-                       DEPTHS);
-    int rc = read_form(a, p, err);
-    if (!rc) rc = kv_words_open(a->root, &p->words, err);
-    if (!rc && p->kind == ESSAY) rc = kv_haystack_open_or_own(a->haystack, a->root, &p->hay, err);
-    if (!rc && p->kind == ESSAY) rc = kv_haystack_sentences(&p->hay, &p->ends, err);
-    if (rc) return rc;
-    char texts[130] = "";
-    if (p->hay.text) kv_sha256_bytes(p->hay.text, strlen(p->hay.text), texts);
-    strcat(texts, p->words.sha256);
-    p->fill = (kv_fill){.measure = a->measure,
-                        .task = a->task,
-                        .impl = p,
-                        .tokens = kv_source_param(a, "tokens"),
-                        .least = (size_t)(p->keys * p->values),
-                        .most = 100000000};
-    p->fill.start = (size_t)p->fill.tokens / (p->kind == ESSAY ? 2 : 40);
-    return kv_source_identity(a, "niah 1", texts, out->sha256, err);
 }
 
 static void put_needle(const niah *p, const char *key, const char *value, kv_text *out) {
@@ -237,14 +204,38 @@ static void niah_text(const void *impl, int i, size_t units, kv_text *values) {
     free_item(&it);
 }
 
-static int prepare_niah(kv_source_state *s, kv_error *err) {
-    niah *p = s->impl;
-    p->fill.text = niah_text;
-    return kv_fill_prepare(&p->fill, err);
-}
-
-static int make_niah(const kv_source_state *s, int i, kv_text *values, kv_error *err) {
-    return kv_fill_item(&((const niah *)s->impl)->fill, i, values, err);
+static int open_niah(const kv_source_args *a, kv_source_state *out, kv_error *err) {
+    niah *p = calloc(1, sizeof *p);
+    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
+    out->impl = p;
+    out->slots = slots;
+    out->n_items = (int)kv_source_param(a, "n");
+    p->queries = (int)kv_source_param(a, "queries");
+    p->keys = (int)kv_source_param(a, "keys");
+    p->values = (int)kv_source_param(a, "values");
+    p->reshuffle = (int)kv_source_param(a, "reshuffle");
+    p->seed = a->seed;
+    if (p->keys < p->queries) p->keys = p->queries; /* as the reference does */
+    if (p->keys * p->values > DEPTHS)
+        return kv_fail(err, KV_EARG, "niah: %d keys with %d values each are more than %d needles", p->keys, p->values,
+                       DEPTHS);
+    int rc = read_form(a, p, err);
+    if (!rc) rc = kv_words_open(a->root, &p->words, err);
+    if (!rc && p->kind == ESSAY) rc = kv_haystack_open_or_own(a->haystack, a->root, &p->hay, err);
+    if (!rc && p->kind == ESSAY) rc = kv_haystack_sentences(&p->hay, &p->ends, err);
+    if (rc) return rc;
+    char texts[130] = "";
+    if (p->hay.text) kv_sha256_bytes(p->hay.text, strlen(p->hay.text), texts);
+    strcat(texts, p->words.sha256);
+    p->fill = (kv_fill){.text = niah_text,
+                        .measure = a->measure,
+                        .task = a->task,
+                        .impl = p,
+                        .tokens = kv_source_param(a, "tokens"),
+                        .least = (size_t)(p->keys * p->values),
+                        .most = 100000000};
+    p->fill.start = (size_t)p->fill.tokens / (p->kind == ESSAY ? 2 : 40);
+    return kv_source_identity(a, "niah 1", texts, out->sha256, err);
 }
 
 static const char *const params[] = {"tokens", "n", "keys", "values", "queries", "reshuffle", NULL};
@@ -255,5 +246,5 @@ const kv_source kv_source_niah = {.name = "niah",
                                   .open = open_niah,
                                   .close = close_niah,
                                   .forms = "noise|essay|needles, then twice numbers|words|uuids",
-                                  .prepare = prepare_niah,
-                                  .make = make_niah};
+                                  .prepare = kv_fill_prepare_source,
+                                  .make = kv_fill_make};

@@ -15,10 +15,10 @@
 #include <string.h>
 
 typedef struct {
+    kv_fill fill; /* first: fill.h */
     kv_qa qa;
     int reshuffle;
     uint64_t seed;
-    kv_fill fill;
 } qa_source;
 
 enum { CONTEXT, QUERY, ANSWERS };
@@ -30,32 +30,6 @@ static void close_qa(kv_source_state *s) {
     kv_qa_close(&p->qa);
     free(p);
     s->impl = NULL;
-}
-
-static int open_qa(const kv_source_args *a, kv_source_state *out, kv_error *err) {
-    int hotpot = !strcmp(a->file->form, "hotpotqa");
-    if (!hotpot && strcmp(a->file->form, "squad"))
-        return kv_fail(err, KV_EFORMAT, "%s: form = %.60s; expected squad or hotpotqa", a->file->path, a->file->form);
-    qa_source *p = calloc(1, sizeof *p);
-    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
-    out->impl = p;
-    out->slots = slots;
-    out->n_items = (int)kv_source_param(a, "n");
-    p->reshuffle = (int)kv_source_param(a, "reshuffle");
-    p->seed = a->seed;
-    int rc = kv_qa_open(a->qa_data, hotpot ? KV_HOTPOTQA : KV_SQUAD, &p->qa, err);
-    if (rc) return rc;
-    if ((size_t)out->n_items > p->qa.n_questions)
-        return kv_fail(err, KV_EARG, "qa: n=%d, but the file has %zu questions with an answer", out->n_items,
-                       p->qa.n_questions);
-    p->fill = (kv_fill){.measure = a->measure,
-                        .task = a->task,
-                        .impl = p,
-                        .tokens = kv_source_param(a, "tokens"),
-                        .least = 1,
-                        .most = 10000000};
-    p->fill.start = (size_t)p->fill.tokens / 150;
-    return kv_source_identity(a, "qa 1", p->qa.sha256, out->sha256, err);
 }
 
 /* What of an item's documents is settled: list (n), taken (n_docs). */
@@ -113,14 +87,31 @@ static void qa_text(const void *impl, int i, size_t units, kv_text *values) {
     free(order);
 }
 
-static int prepare_qa(kv_source_state *s, kv_error *err) {
-    qa_source *p = s->impl;
-    p->fill.text = qa_text;
-    return kv_fill_prepare(&p->fill, err);
-}
-
-static int make_qa(const kv_source_state *s, int i, kv_text *values, kv_error *err) {
-    return kv_fill_item(&((const qa_source *)s->impl)->fill, i, values, err);
+static int open_qa(const kv_source_args *a, kv_source_state *out, kv_error *err) {
+    int hotpot = !strcmp(a->file->form, "hotpotqa");
+    if (!hotpot && strcmp(a->file->form, "squad"))
+        return kv_fail(err, KV_EFORMAT, "%s: form = %.60s; expected squad or hotpotqa", a->file->path, a->file->form);
+    qa_source *p = calloc(1, sizeof *p);
+    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
+    out->impl = p;
+    out->slots = slots;
+    out->n_items = (int)kv_source_param(a, "n");
+    p->reshuffle = (int)kv_source_param(a, "reshuffle");
+    p->seed = a->seed;
+    int rc = kv_qa_open(a->qa_data, hotpot ? KV_HOTPOTQA : KV_SQUAD, &p->qa, err);
+    if (rc) return rc;
+    if ((size_t)out->n_items > p->qa.n_questions)
+        return kv_fail(err, KV_EARG, "qa: n=%d, but the file has %zu questions with an answer", out->n_items,
+                       p->qa.n_questions);
+    p->fill = (kv_fill){.text = qa_text,
+                        .measure = a->measure,
+                        .task = a->task,
+                        .impl = p,
+                        .tokens = kv_source_param(a, "tokens"),
+                        .least = 1,
+                        .most = 10000000};
+    p->fill.start = (size_t)p->fill.tokens / 150;
+    return kv_source_identity(a, "qa 1", p->qa.sha256, out->sha256, err);
 }
 
 static const char *const params[] = {"tokens", "n", "reshuffle", NULL};
@@ -131,5 +122,5 @@ const kv_source kv_source_qa = {.name = "qa",
                                 .open = open_qa,
                                 .close = close_qa,
                                 .forms = "squad or hotpotqa",
-                                .prepare = prepare_qa,
-                                .make = make_qa};
+                                .prepare = kv_fill_prepare_source,
+                                .make = kv_fill_make};

@@ -17,10 +17,10 @@
 enum { MAX_VARS = 11, EXAMPLE_TOKENS = 430, EXAMPLE_LETTERS = 3, LETTERS = 5 };
 
 typedef struct {
+    kv_fill fill; /* first: fill.h */
     int hops;
     uint64_t seed;
     size_t example_lines, example_at[MAX_VARS];
-    kv_fill fill;
 } vt;
 
 typedef struct {
@@ -36,25 +36,6 @@ static const char *const slots[] = {"example", "example_query", "example_answer"
 static void close_vt(kv_source_state *s) {
     free(s->impl);
     s->impl = NULL;
-}
-
-static int open_vt(const kv_source_args *a, kv_source_state *out, kv_error *err) {
-    vt *p = calloc(1, sizeof *p);
-    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
-    out->impl = p;
-    out->slots = slots;
-    out->n_items = (int)kv_source_param(a, "n");
-    p->hops = (int)kv_source_param(a, "hops");
-    p->seed = a->seed;
-    if (p->hops + 1 > MAX_VARS) return kv_fail(err, KV_EARG, "vt: hops=%d is more than %d", p->hops, MAX_VARS - 1);
-    p->fill = (kv_fill){.measure = a->measure,
-                        .task = a->task,
-                        .impl = p,
-                        .tokens = kv_source_param(a, "tokens"),
-                        .least = (size_t)p->hops + 1,
-                        .most = 100000000};
-    p->fill.start = (size_t)p->fill.tokens / 30;
-    return kv_source_identity(a, "vt 1", "", out->sha256, err);
 }
 
 static void draw_chain(kv_rng *rng, int n, int letters, chain *c) {
@@ -146,12 +127,27 @@ static int prepare_vt(kv_source_state *s, kv_error *err) {
     vt *p = s->impl;
     int rc = prepare_example(p, err);
     if (rc) return rc;
-    p->fill.text = vt_text;
     return kv_fill_prepare(&p->fill, err);
 }
 
-static int make_vt(const kv_source_state *s, int i, kv_text *values, kv_error *err) {
-    return kv_fill_item(&((const vt *)s->impl)->fill, i, values, err);
+static int open_vt(const kv_source_args *a, kv_source_state *out, kv_error *err) {
+    vt *p = calloc(1, sizeof *p);
+    if (!p) return kv_fail(err, KV_ENOMEM, "no memory for the %s task", a->file->source);
+    out->impl = p;
+    out->slots = slots;
+    out->n_items = (int)kv_source_param(a, "n");
+    p->hops = (int)kv_source_param(a, "hops");
+    p->seed = a->seed;
+    if (p->hops + 1 > MAX_VARS) return kv_fail(err, KV_EARG, "vt: hops=%d is more than %d", p->hops, MAX_VARS - 1);
+    p->fill = (kv_fill){.text = vt_text,
+                        .measure = a->measure,
+                        .task = a->task,
+                        .impl = p,
+                        .tokens = kv_source_param(a, "tokens"),
+                        .least = (size_t)p->hops + 1,
+                        .most = 100000000};
+    p->fill.start = (size_t)p->fill.tokens / 30;
+    return kv_source_identity(a, "vt 1", "", out->sha256, err);
 }
 
 static const char *const params[] = {"tokens", "n", "hops", NULL};
@@ -162,4 +158,4 @@ const kv_source kv_source_vt = {.name = "vt",
                                 .open = open_vt,
                                 .close = close_vt,
                                 .prepare = prepare_vt,
-                                .make = make_vt};
+                                .make = kv_fill_make};
