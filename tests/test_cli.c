@@ -23,23 +23,10 @@
 #define TINY "golden/tiny-llama.gguf"
 #define RUN "run --model " TINY " --prompt-variant short --threads 1 --quiet "
 
-static scratch dir;
-
-static int make_folder(void **state) {
-    (void)state;
-    return scratch_open(&dir);
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    scratch_close(&dir);
-    return 0;
-}
-
 /* "... --db <scratch>/name" */
 static const char *with_db(const char *line, const char *name) {
     static char text[2048];
-    snprintf(text, sizeof text, "%s --db %s", line, scratch_path(&dir, name));
+    snprintf(text, sizeof text, "%s --db %s", line, scratch_path(&scratch_dir, name));
     return text;
 }
 
@@ -73,8 +60,8 @@ static char *dump(const char *db) {
     kv_error err = {0};
     char *text = NULL, from[192];
     size_t n;
-    snprintf(from, sizeof from, "%s", scratch_path(&dir, db));
-    const char *to = scratch_path(&dir, "dump.txt");
+    snprintf(from, sizeof from, "%s", scratch_path(&scratch_dir, db));
+    const char *to = scratch_path(&scratch_dir, "dump.txt");
     if (kv_store_open(from, &s, &err) || kv_store_dump(s, to, &err) || kv_read_file(to, &text, &n, &err))
         fail_msg("%s", err.text);
     kv_store_close(s);
@@ -183,13 +170,14 @@ static void refuses_prompts_that_cannot_be_read(void **state) {
     char line[512];
     cli_expect("generate --model " TINY " --prompt-file nowhere.txt", 3, "nowhere.txt");
     cli_expect("generate --model " TINY " --prompt-file golden", 3, "golden: is a directory");
-    scratch_write(&dir, "zero.txt", "a\0b", 3);
-    snprintf(line, sizeof line, "generate --model " TINY " --prompt-file %s", scratch_path(&dir, "zero.txt"));
+    scratch_write(&scratch_dir, "zero.txt", "a\0b", 3);
+    snprintf(line, sizeof line, "generate --model " TINY " --prompt-file %s", scratch_path(&scratch_dir, "zero.txt"));
     cli_expect(line, 3, "zero byte");
-    snprintf(line, sizeof line, "tokenize --model " TINY " --file %s", scratch_path(&dir, "zero.txt"));
+    snprintf(line, sizeof line, "tokenize --model " TINY " --file %s", scratch_path(&scratch_dir, "zero.txt"));
     cli_expect(line, 3, "zero byte");
-    scratch_write(&dir, "empty.txt", "", 0);
-    snprintf(line, sizeof line, "generate --raw --model " TINY " --prompt-file %s", scratch_path(&dir, "empty.txt"));
+    scratch_write(&scratch_dir, "empty.txt", "", 0);
+    snprintf(line, sizeof line, "generate --raw --model " TINY " --prompt-file %s",
+             scratch_path(&scratch_dir, "empty.txt"));
     cli_expect(line, 2, "the prompt is empty");
     snprintf(line, sizeof line, "generate --model " TINY " --prompt %0200d%0200d --raw", 0, 0);
     cli_expect(line, 0, "");
@@ -197,9 +185,9 @@ static void refuses_prompts_that_cannot_be_read(void **state) {
     assert_non_null(many);
     for (int i = 0; i < 8999; i++) many[i] = i % 5 ? 'x' : ' ';
     many[8999] = 0;
-    scratch_write(&dir, "long.txt", many, 8999);
+    scratch_write(&scratch_dir, "long.txt", many, 8999);
     free(many);
-    snprintf(line, sizeof line, "generate --model " TINY " --prompt-file %s", scratch_path(&dir, "long.txt"));
+    snprintf(line, sizeof line, "generate --model " TINY " --prompt-file %s", scratch_path(&scratch_dir, "long.txt"));
     cli_expect(line, 1, "the model's context is 512");
 }
 
@@ -236,9 +224,9 @@ static void says_when_the_database_cannot_be_written(void **state) {
     char line[512];
     cli_expect(RUN "--limit 1 --db /nowhere/at/all.sqlite", 3, "/nowhere/at/all.sqlite");
     cli_expect(RUN "--limit 1 --db /proc/x.sqlite", 3, "/proc/x.sqlite");
-    snprintf(line, sizeof line, RUN "--limit 1 --db %s", dir.dir);
-    cli_expect(line, 3, dir.dir);
-    scratch_write(&dir, "text.sqlite", "this is no database at all, only text that goes on for a while\n", 63);
+    snprintf(line, sizeof line, RUN "--limit 1 --db %s", scratch_dir.dir);
+    cli_expect(line, 3, scratch_dir.dir);
+    scratch_write(&scratch_dir, "text.sqlite", "this is no database at all, only text that goes on for a while\n", 63);
     cli_expect(with_db(RUN "--limit 1", "text.sqlite"), 3, "text.sqlite");
 }
 
@@ -264,10 +252,11 @@ static void refuses_a_truncated_model(void **state) {
     size_t size;
     assert_int_equal(kv_read_file(TINY, &whole, &size, NULL), KV_OK);
     for (size_t n = 0; n < size; n += 256 * 1024) { /* every 4 KiB: test_engine.c */
-        scratch_write(&dir, "cut.gguf", whole, n);
-        snprintf(line, sizeof line, "run --prompt-variant short --limit 1 --model %s", scratch_path(&dir, "cut.gguf"));
+        scratch_write(&scratch_dir, "cut.gguf", whole, n);
+        snprintf(line, sizeof line, "run --prompt-variant short --limit 1 --model %s",
+                 scratch_path(&scratch_dir, "cut.gguf"));
         cli_expect(line, 3, "cut.gguf");
-        snprintf(line, sizeof line, "generate --prompt a --model %s", scratch_path(&dir, "cut.gguf"));
+        snprintf(line, sizeof line, "generate --prompt a --model %s", scratch_path(&scratch_dir, "cut.gguf"));
         cli_expect(line, 3, "cut.gguf");
     }
     free(whole);
@@ -278,7 +267,7 @@ static void a_dry_run_shows_cells_and_runs_nothing(void **state) {
     cli_result r = cli_run(with_db(RUN "--policy full,window,h2o --budget 16..64*2 --dry-run", "dry.sqlite"));
     assert_int_equal(r.code, 0);
     assert_non_null(strstr(r.out, "7 cells"));
-    assert_int_not_equal(access(scratch_path(&dir, "dry.sqlite"), F_OK), 0);
+    assert_int_not_equal(access(scratch_path(&scratch_dir, "dry.sqlite"), F_OK), 0);
     cli_free(&r);
 }
 
@@ -569,7 +558,7 @@ static void speed_prints_one_object_per_cell(void **state) {
 static int64_t count_in(const char *db, const char *sql) {
     sqlite3 *s;
     sqlite3_stmt *st;
-    assert_int_equal(sqlite3_open(scratch_path(&dir, db), &s), SQLITE_OK);
+    assert_int_equal(sqlite3_open(scratch_path(&scratch_dir, db), &s), SQLITE_OK);
     if (sqlite3_prepare_v2(s, sql, -1, &st, NULL) != SQLITE_OK) fail_msg("%s: %s", sql, sqlite3_errmsg(s));
     assert_int_equal(sqlite3_step(st), SQLITE_ROW);
     int64_t n = sqlite3_column_int64(st, 0);
@@ -679,7 +668,7 @@ static void plot_without_gnuplot_says_what_to_install(void **state) {
     (void)state;
     cli_expect(with_db(RUN "--policy full,window --budget 16,32 --limit 2 --max-new 8", "plot.sqlite"), 0, "");
     cli_expect(with_db("plot --gnuplot /nowhere/gnuplot", "plot.sqlite"), 1, "gnuplot");
-    assert_int_equal(access(scratch_path(&dir, "plot.html"), F_OK), 0);
+    assert_int_equal(access(scratch_path(&scratch_dir, "plot.html"), F_OK), 0);
     cli_expect(with_db("plot --task nothing", "plot.sqlite"), 3, "filters");
     cli_expect(with_db("plot --out /proc/nowhere", "plot.sqlite"), 3, "/proc/nowhere");
     cli_expect(with_db("plot --out CMakeLists.txt", "plot.sqlite"), 3, "CMakeLists.txt is no folder");
@@ -689,17 +678,17 @@ static void plot_makes_the_folder_it_writes_to(void **state) {
     (void)state;
     char line[512], page[256];
     cli_expect(with_db(RUN "--policy full,window --budget 16,32 --limit 2 --max-new 8", "made.by.me.sqlite"), 0, "");
-    snprintf(line, sizeof line, "plot --gnuplot /nowhere/gnuplot --out %s/deep/er/", dir.dir);
+    snprintf(line, sizeof line, "plot --gnuplot /nowhere/gnuplot --out %s/deep/er/", scratch_dir.dir);
     cli_expect(with_db(line, "made.by.me.sqlite"), 1, "gnuplot");
     static const char *const files[] = {"made.by.me.html", "made.by.me_budget.dat", "made.by.me_budget.gp",
                                         "made.by.me_bytes.dat", "made.by.me_bytes.gp"};
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
-        snprintf(page, sizeof page, "%s/deep/er/%s", dir.dir, files[i]);
+        snprintf(page, sizeof page, "%s/deep/er/%s", scratch_dir.dir, files[i]);
         assert_int_equal(unlink(page), 0);
     }
-    snprintf(page, sizeof page, "%s/deep/er", dir.dir);
+    snprintf(page, sizeof page, "%s/deep/er", scratch_dir.dir);
     assert_int_equal(rmdir(page), 0);
-    snprintf(page, sizeof page, "%s/deep", dir.dir);
+    snprintf(page, sizeof page, "%s/deep", scratch_dir.dir);
     assert_int_equal(rmdir(page), 0);
 }
 
@@ -762,5 +751,5 @@ int main(void) {
         cmocka_unit_test(plot_makes_the_folder_it_writes_to),
         cmocka_unit_test(list_and_doctor_tell_what_is_there),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

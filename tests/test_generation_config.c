@@ -15,19 +15,6 @@
 static const char qwen[] = "{\"bos_token_id\":151643,\"do_sample\":true,\"eos_token_id\":[151645,151643],"
                            "\"temperature\":0.6,\"top_k\":20,\"top_p\":0.95,\"transformers_version\":\"4.51.0\"}";
 
-static scratch dir;
-
-static int open_dir(void **state) {
-    (void)state;
-    return scratch_open(&dir);
-}
-
-static int close_dir(void **state) {
-    (void)state;
-    scratch_close(&dir);
-    return 0;
-}
-
 static void expect_sampling(kv_sampling s, double temperature, double top_p, int top_k, double min_p) {
     assert_true(s.temperature == (float)temperature);
     assert_true(s.top_p == (float)top_p);
@@ -129,9 +116,9 @@ static void options_decide_what_is_sampled(void **state) {
     char model[256], folder[256];
     kv_sampling s;
     kv_error err = {0};
-    assert_non_null(scratch_write(&dir, "generation_config.json", qwen, sizeof qwen - 1));
-    snprintf(model, sizeof model, "%s", scratch_path(&dir, "m.gguf"));
-    snprintf(folder, sizeof folder, "%s", dir.dir);
+    assert_non_null(scratch_write(&scratch_dir, "generation_config.json", qwen, sizeof qwen - 1));
+    snprintf(model, sizeof model, "%s", scratch_path(&scratch_dir, "m.gguf"));
+    snprintf(folder, sizeof folder, "%s", scratch_dir.dir);
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         if (choose(cases[i].line, model, &s, &err)) fail_msg("%s: %s", cases[i].line, err.text);
         expect_sampling(s, cases[i].temperature, cases[i].top_p, cases[i].top_k, cases[i].min_p);
@@ -150,8 +137,8 @@ static void says_what_contradicts_or_is_missing(void **state) {
     assert_non_null(strstr(err.text, "/nowhere/generation_config.json"));
     assert_int_equal(choose("--sampling model", "m.gguf", &s, &err), KV_EARG);
     assert_non_null(strstr(err.text, "model: generation_config.json"));
-    scratch_write(&dir, "generation_config.json", "{\"top_p\":2}", 11);
-    assert_int_equal(choose("--sampling model", scratch_path(&dir, "m.gguf"), &s, &err), KV_EFORMAT);
+    scratch_write(&scratch_dir, "generation_config.json", "{\"top_p\":2}", 11);
+    assert_int_equal(choose("--sampling model", scratch_path(&scratch_dir, "m.gguf"), &s, &err), KV_EFORMAT);
     assert_non_null(strstr(err.text, "top_p"));
 }
 
@@ -161,5 +148,5 @@ int main(void) {
         cmocka_unit_test(survives_every_truncation),           cmocka_unit_test(options_decide_what_is_sampled),
         cmocka_unit_test(says_what_contradicts_or_is_missing),
     };
-    return cmocka_run_group_tests(tests, open_dir, close_dir);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

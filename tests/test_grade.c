@@ -14,23 +14,10 @@
 #include "tests/support/golden.h"
 #include "tests/support/scratch.h"
 
-static scratch dir;
-
-static int make_folder(void **state) {
-    (void)state;
-    return scratch_open(&dir);
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    scratch_close(&dir);
-    return 0;
-}
-
 /* "grade <file with these lines> <rest>" */
 static const char *command(const char *lines, const char *rest) {
     static char line[512];
-    snprintf(line, sizeof line, "grade %s %s", scratch_write(&dir, "o.jsonl", lines, strlen(lines)), rest);
+    snprintf(line, sizeof line, "grade %s %s", scratch_write(&scratch_dir, "o.jsonl", lines, strlen(lines)), rest);
     return line;
 }
 
@@ -176,8 +163,8 @@ static void longbench_lines_bring_lists_and_groups(void **state) {
     r = grade("{\"answer\":\"B\",\"all_classes\":[\"A\",\"B\"],\"output\":\"A B\\nC\"}\n", "--task longbench_trec", 0);
     assert_non_null(strstr(r.out, "0.5000"));
     cli_free(&r);
-    scratch_write(&dir, "qasper_e.jsonl", rows, strlen(rows));
-    snprintf(rest, sizeof rest, "--task longbench_qasper:e=1 --data %s", dir.dir);
+    scratch_write(&scratch_dir, "qasper_e.jsonl", rows, strlen(rows));
+    snprintf(rest, sizeof rest, "--task longbench_qasper:e=1 --data %s", scratch_dir.dir);
     r = grade("{\"id\":\"x1\",\"output\":\"red\"}\n{\"id\":\"2\",\"output\":\"red\"}\n{\"id\":0,\"output\":\"Red.\"}\n"
               "{\"id\":\"1:8k+\",\"output\":\"blue\"}\n",
               rest, 0);
@@ -197,5 +184,5 @@ int main(void) {
         cmocka_unit_test(measured_tasks_grade_a_lines_own_answer),
         cmocka_unit_test(longbench_lines_bring_lists_and_groups),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -168,28 +168,15 @@ static void finds_the_letter_of_v2(void **state) {
 
 /* --- tasks over files of the published form ------------------------------------------------------------------- */
 
-static scratch dir;
-
-static int make_folder(void **state) {
-    (void)state;
-    return scratch_open(&dir);
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    scratch_close(&dir);
-    return 0;
-}
-
 static void put(const char *name, const char *text) {
-    FILE *f = fopen(scratch_path(&dir, name), "w");
+    FILE *f = fopen(scratch_path(&scratch_dir, name), "w");
     assert_non_null(f);
     fputs(text, f);
     fclose(f);
 }
 
 static int open_at(const char *spec, const char *variant, const kv_text_tools *tools, kv_task **t, kv_error *err) {
-    kv_task_options o = {.root = ROOT, .variant = variant, .data_dir = dir.dir, .tools = tools};
+    kv_task_options o = {.root = ROOT, .variant = variant, .data_dir = scratch_dir.dir, .tools = tools};
     return kv_task_open(spec, &o, t, err);
 }
 
@@ -390,5 +377,5 @@ int main(void) {
         cmocka_unit_test(reads_v2_with_its_groups),
         cmocka_unit_test(chat_is_left_out_where_the_benchmark_does),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

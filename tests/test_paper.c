@@ -18,23 +18,10 @@
 #define ROW(value, note)                                                                                               \
     "1234.5\tv1\tTable 1\tm\tt\tspeed\tp\t64\t\t100\t4\t10\tbox\t" value "\ttok/s\ttable\ts\t" note "\n"
 
-static scratch dir;
-
-static int make_folder(void **state) {
-    (void)state;
-    return scratch_open(&dir);
-}
-
-static int remove_folder(void **state) {
-    (void)state;
-    scratch_close(&dir);
-    return 0;
-}
-
 static kv_store *open_store(const char *name) {
     kv_store *s = NULL;
     kv_error err = {0};
-    if (kv_store_open(scratch_path(&dir, name), &s, &err)) fail_msg("%s", err.text);
+    if (kv_store_open(scratch_path(&scratch_dir, name), &s, &err)) fail_msg("%s", err.text);
     return s;
 }
 
@@ -79,9 +66,9 @@ static void a_corrected_value_replaces_the_older_one(void **state) {
     kv_error err = {0};
     kv_paper_number *r;
     size_t n;
-    assert_int_equal(kv_paper_import(s, scratch_write(&dir, "a.tsv", old, sizeof old - 1), NULL, &err), KV_OK);
-    assert_int_equal(kv_paper_import(s, scratch_write(&dir, "b.tsv", corrected, sizeof corrected - 1), NULL, &err),
-                     KV_OK);
+    assert_int_equal(kv_paper_import(s, scratch_write(&scratch_dir, "a.tsv", old, sizeof old - 1), NULL, &err), KV_OK);
+    assert_int_equal(
+        kv_paper_import(s, scratch_write(&scratch_dir, "b.tsv", corrected, sizeof corrected - 1), NULL, &err), KV_OK);
     assert_int_equal(kv_paper_find(s, "1234.5", "Table 1", "speed", &r, &n, &err), KV_OK);
     assert_int_equal(n, 1);
     assert_true(r[0].value == 12.5);
@@ -112,7 +99,7 @@ static void a_file_that_is_wrong_adds_nothing(void **state) {
         kv_error err = {0};
         kv_paper_number *r;
         size_t n;
-        const char *path = scratch_write(&dir, "bad.tsv", bad[i].text, strlen(bad[i].text));
+        const char *path = scratch_write(&scratch_dir, "bad.tsv", bad[i].text, strlen(bad[i].text));
         int rc = kv_paper_import(s, path, NULL, &err);
         if (rc != KV_EFORMAT || !strstr(err.text, bad[i].says)) fail_msg("case %zu: code %d, '%s'", i, rc, err.text);
         assert_int_equal(kv_paper_find(s, "1234.5", "Table 1", "speed", &r, &n, &err), KV_OK);
@@ -130,5 +117,5 @@ int main(void) {
         cmocka_unit_test(a_corrected_value_replaces_the_older_one),
         cmocka_unit_test(a_file_that_is_wrong_adds_nothing),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

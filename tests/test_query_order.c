@@ -23,23 +23,10 @@
     "run --model golden/tiny-llama.gguf --prompt-variant short --policy full,window --budget 24 --buffer 8 --limit 2 " \
     "--max-new 4 --threads 1 --quiet "
 
-static scratch dir;
-
-static int open_dir(void **state) {
-    (void)state;
-    return scratch_open(&dir);
-}
-
-static int close_dir(void **state) {
-    (void)state;
-    scratch_close(&dir);
-    return 0;
-}
-
 /* Runs the sweep, output in *out; the caller frees with cli_free. */
 static cli_result sweep(const char *options, const char *db) {
     char line[1024];
-    snprintf(line, sizeof line, SWEEP "%s --db %s", options, scratch_path(&dir, db));
+    snprintf(line, sizeof line, SWEEP "%s --db %s", options, scratch_path(&scratch_dir, db));
     cli_result r = cli_run(line);
     if (r.code) fail_msg("%s: %s", line, r.err);
     return r;
@@ -99,7 +86,7 @@ static void every_query_of_a_figure_returns_it(void **state) {
         int col = 0, n = 0, before = 0;
         snprintf(path, sizeof path, "%s/results/queries/%s", KV_SOURCE_DIR, queries[i]);
         assert_int_equal(kv_read_file(path, &sql, &size, NULL), KV_OK);
-        assert_int_equal(sqlite3_open(scratch_path(&dir, "both.sqlite"), &db), SQLITE_OK);
+        assert_int_equal(sqlite3_open(scratch_path(&scratch_dir, "both.sqlite"), &db), SQLITE_OK);
         assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &st, NULL), SQLITE_OK);
         while (strcmp(sqlite3_column_name(st, col), "query")) assert_true(++col < sqlite3_column_count(st));
         for (; sqlite3_step(st) == SQLITE_ROW; n++)
@@ -122,11 +109,11 @@ static void the_page_says_it(void **state) {
         snprintf(name, sizeof name, "page%d.sqlite", i);
         cli_result r = sweep(options[i], name);
         cli_free(&r);
-        snprintf(line, sizeof line, "plot --gnuplot /nowhere/gnuplot --db %s", scratch_path(&dir, name));
+        snprintf(line, sizeof line, "plot --gnuplot /nowhere/gnuplot --db %s", scratch_path(&scratch_dir, name));
         r = cli_run(line); /* the page is written without figures too */
         cli_free(&r);
         snprintf(name, sizeof name, "page%d.html", i);
-        assert_int_equal(kv_read_file(scratch_path(&dir, name), &page, &size, NULL), KV_OK);
+        assert_int_equal(kv_read_file(scratch_path(&scratch_dir, name), &page, &size, NULL), KV_OK);
         assert_non_null(strstr(page, marks[i]));
         free(page);
     }
@@ -197,5 +184,5 @@ int main(void) {
         cmocka_unit_test(panels_of_unlike_order_say_theirs),
         cmocka_unit_test(a_level_of_another_order_is_labelled),
     };
-    return cmocka_run_group_tests(tests, open_dir, close_dir);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

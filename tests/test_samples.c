@@ -19,19 +19,6 @@
 #include "tests/support/cli.h"
 #include "tests/support/scratch.h"
 
-static scratch dir;
-
-static int open_dir(void **state) {
-    (void)state;
-    return scratch_open(&dir);
-}
-
-static int close_dir(void **state) {
-    (void)state;
-    scratch_close(&dir);
-    return 0;
-}
-
 /* Runs the sweep with these further options into a database of the scratch folder. */
 static void run(const char *db, const char *options) {
     char line[1024];
@@ -39,7 +26,7 @@ static void run(const char *db, const char *options) {
              "run --model golden/tiny-llama.gguf --gates golden/tiny-gates --prompt-variant short --task "
              "countdown_0.5k,needle:words=40 --policy full,h2o,trimkv --budget 24 --buffer 8 --max-new 24 --threads 1 "
              "--temperature 0.9 --top-p 0.95 --top-k 40 --seed 3 --quiet --db %s %s",
-             scratch_path(&dir, db), options);
+             scratch_path(&scratch_dir, db), options);
     cli_expect(line, 0, "");
 }
 
@@ -49,8 +36,8 @@ static char *dump(const char *db) {
     kv_error err = {0};
     char *text = NULL, from[192];
     size_t n;
-    snprintf(from, sizeof from, "%s", scratch_path(&dir, db));
-    const char *to = scratch_path(&dir, "dump.txt");
+    snprintf(from, sizeof from, "%s", scratch_path(&scratch_dir, db));
+    const char *to = scratch_path(&scratch_dir, "dump.txt");
     if (kv_store_open(from, &s, &err) || kv_store_dump(s, to, &err) || kv_read_file(to, &text, &n, &err))
         fail_msg("%s", err.text);
     kv_store_close(s);
@@ -59,7 +46,7 @@ static char *dump(const char *db) {
 
 static void sql(const char *db, const char *text) {
     sqlite3 *handle;
-    assert_int_equal(sqlite3_open(scratch_path(&dir, db), &handle), SQLITE_OK);
+    assert_int_equal(sqlite3_open(scratch_path(&scratch_dir, db), &handle), SQLITE_OK);
     assert_int_equal(sqlite3_exec(handle, text, NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(handle);
 }
@@ -119,7 +106,7 @@ static void samples_of_an_item_differ(void **state) {
     run("differ.sqlite", "--limit 2 --samples 4");
     sqlite3 *handle;
     sqlite3_stmt *st;
-    assert_int_equal(sqlite3_open(scratch_path(&dir, "differ.sqlite"), &handle), SQLITE_OK);
+    assert_int_equal(sqlite3_open(scratch_path(&scratch_dir, "differ.sqlite"), &handle), SQLITE_OK);
     assert_int_equal(sqlite3_prepare_v2(handle,
                                         "SELECT min(n), count(*) FROM (SELECT count(DISTINCT tokens) AS n FROM sample "
                                         "GROUP BY cell_key, item)",
@@ -149,5 +136,5 @@ int main(void) {
         cmocka_unit_test(samples_of_an_item_differ),
         cmocka_unit_test(streams_are_named_by_seed_item_and_sample),
     };
-    return cmocka_run_group_tests(tests, open_dir, close_dir);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

@@ -15,19 +15,6 @@
 #include "results/store_internal.h"
 #include "tests/support/scratch.h"
 
-static scratch dir;
-
-static int open_dir(void **state) {
-    (void)state;
-    return scratch_open(&dir);
-}
-
-static int close_dir(void **state) {
-    (void)state;
-    scratch_close(&dir);
-    return 0;
-}
-
 static int near(double a, double b) {
     return fabs(a - b) < 1e-12;
 }
@@ -35,7 +22,7 @@ static int near(double a, double b) {
 static kv_store *open_store(const char *name) {
     kv_store *s;
     kv_error err = {0};
-    if (kv_store_open(scratch_path(&dir, name), &s, &err)) fail_msg("%s", err.text);
+    if (kv_store_open(scratch_path(&scratch_dir, name), &s, &err)) fail_msg("%s", err.text);
     return s;
 }
 
@@ -158,5 +145,5 @@ int main(void) {
         cmocka_unit_test(cells_keep_their_samples_apart),
         cmocka_unit_test(the_queries_of_the_figures_have_the_same_error),
     };
-    return cmocka_run_group_tests(tests, open_dir, close_dir);
+    return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);
 }

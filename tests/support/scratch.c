@@ -19,6 +19,19 @@ void scratch_close(scratch *s) {
     rmdir(s->dir);
 }
 
+scratch scratch_dir;
+
+int scratch_setup(void **state) {
+    (void)state;
+    return scratch_open(&scratch_dir);
+}
+
+int scratch_teardown(void **state) {
+    (void)state;
+    scratch_close(&scratch_dir);
+    return 0;
+}
+
 const char *scratch_path(scratch *s, const char *name) {
     snprintf(s->path, sizeof s->path, "%s/%.120s", s->dir, name);
     return s->path;

@@ -13,6 +13,11 @@ typedef struct scratch {
 int scratch_open(scratch *s);
 void scratch_close(scratch *s);
 
+/* Setup and teardown of a group of tests that share one folder. */
+extern scratch scratch_dir;
+int scratch_setup(void **state);
+int scratch_teardown(void **state);
+
 /* "<dir>/<name>", valid until the next call. */
 const char *scratch_path(scratch *s, const char *name);
 
