@@ -4,6 +4,7 @@
 
 extern const char kv_embedded_schema_sql[];
 extern const char kv_embedded_migrate_2_sql[];
+extern const char kv_embedded_views_sql[];
 extern const char kv_embedded_queries_answers_sql[];
 extern const char kv_embedded_queries_cells_sql[];
 extern const char kv_embedded_queries_dump_sql[];

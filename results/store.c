@@ -21,7 +21,7 @@
 
 enum { APPLICATION_ID = 0x5452494d }; /* "TRIM": other programs' databases are left alone */
 
-/* migrations[v] turns a file of version v into version v + 1. */
+/* migrations[v] turns the tables of a file of version v into those of version v + 1; the views come after the last. */
 static const char *const migrations[KV_STORE_VERSION] = {kv_embedded_schema_sql, kv_embedded_migrate_2_sql};
 
 int kv_store_fail(kv_store *s, const char *doing, kv_error *err) {
@@ -142,6 +142,7 @@ static int migrate(kv_store *s, kv_error *err) {
                  (int)version + 1);
         if (!rc) rc = kv_store_exec(s, done, "migrating", err);
     }
+    if (!rc) rc = kv_store_exec(s, kv_embedded_views_sql, "migrating", err);
     if (!rc) rc = kv_store_exec(s, "COMMIT", "migrating", err);
     if (rc && !sqlite3_get_autocommit(s->db)) sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
     return rc;
