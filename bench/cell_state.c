@@ -23,12 +23,13 @@ const char *kv_cell_status(int code) {
 
 void kv_cell_label(const kv_sweep *s, const kv_cell_run *c, char *out, size_t size) {
     const kv_plan_task *t = &s->plan->tasks[c->plan->task];
-    char prefill[24], slots[48] = "";
+    const char *variant = t->items ? kv_items_info(t->items)->variant : t->variant;
+    char prefill[24], slots[48] = "", wording[48] = "";
     kv_prefill_text(c->plan->chunk, prefill);
+    if (variant[0]) snprintf(wording, sizeof wording, " (%s)", variant); /* unknown where a task could not be opened */
     if (c->plan->budget) snprintf(slots, sizeof slots, " M=%d B=%d", c->plan->budget, c->plan->buffer);
-    snprintf(out, size, "%s (%s) %s%s %s %s", t->items ? kv_items_info(t->items)->name : t->spec,
-             t->items ? kv_items_info(t->items)->variant : t->variant, c->plan->policy->canonical, slots, prefill,
-             c->plan->query_before ? "before" : "after");
+    snprintf(out, size, "%s%s %s%s %s %s", t->items ? kv_items_info(t->items)->name : t->spec, wording,
+             c->plan->policy->canonical, slots, prefill, c->plan->query_before ? "before" : "after");
 }
 
 static const char *or_null(const char *s) {
