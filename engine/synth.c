@@ -23,6 +23,8 @@ enum { LONG = 262144 };
 static const kv_synth_shape shapes[] = {
     {"tiny", NULL, "llama",
      {4, 4, 2, 64, 256}, 512, 1000, 131072, 0, 0, 1e4f, 1e-5f, 64},
+    {"smollm2-135m", "HuggingFaceTB/SmolLM2-135M-Instruct", "llama",
+     {30, 9, 3, 64, 576}, 1536, 49152, LONG, 1, 0, 1e5f, 1e-5f, 128},
     {"qwen3-1.7b", "Qwen/Qwen3-1.7B", "qwen3",
      {28, 16, 8, 128, 2048}, 6144, 151936, LONG, 1, 1, 1e6f, 1e-6f, 512},
     {"phi-3-mini", "microsoft/Phi-3-mini-4k-instruct", "phi3",

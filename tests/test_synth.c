@@ -28,7 +28,8 @@ static void shapes_have_the_parameters_that_were_published(void **state) {
         int64_t params;
         double without_embedding;
     } published[] = {{"qwen3-1.7b", 1720574976, 1.4},  {"qwen3-4b", 4022468096, 3.6},   {"qwen3-8b", 8190735360, 6.95},
-                     {"qwen3-14b", 14768307200, 13.2}, {"llama-3.1-8b", 8030261248, 0}, {"phi-3-mini", 3821079552, 0}};
+                     {"qwen3-14b", 14768307200, 13.2}, {"llama-3.1-8b", 8030261248, 0}, {"phi-3-mini", 3821079552, 0},
+                     {"smollm2-135m", 134515008, 0}};
     for (size_t i = 0; i < sizeof published / sizeof *published; i++) {
         const kv_synth_shape *s = shape_of(published[i].name);
         assert_true(kv_synth_params(s) == published[i].params);
