@@ -297,6 +297,7 @@ int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err) {
     size_t first = aligned((size_t)d->n_first * g->n_in * d->n_parts * kv_cuda_type_bytes(b->type));
     size_t each = first + aligned(rest * sizeof(float));
     d->bytes = each * g->n_layers;
+    d->layer_floats = each / sizeof(float);
     d->layers = (kv_cuda_gate_layer *)calloc((size_t)g->n_layers, sizeof *d->layers);
     char *host = (char *)malloc(each);
     int rc = d->layers && host ? KV_OK : kv_fail(err, KV_ENOMEM, "out of memory for the retention gates");

@@ -2,11 +2,13 @@
  *
  *   begin    pages and slots for the new token of every sequence; embedding, prepared for the first norm
  *   qkv      q, k, v and the hidden layer of the retention gate in one product
- *   attend   head norms, rotation, append, gate, ring, attention (attend_slots.cu)
+ *   attend   head norms, rotation, append, ring, attention (attend_decode.cu)
  *   out      product, residual, prepared for the next norm
  *   gate_up  product, SwiGLU
  *   down     product, residual, prepared for the next norm
- *   head     logits;  mass: attention mass of all layers;  score, select, compact: at a trigger;  sample, publish
+ *   head     logits
+ *   columns  of all layers: position, retention;  mass: attention mass;  score, select, compact: at a trigger;  sample,
+ *            publish
  *
  * All buffers are there before; nothing is allocated and nothing waits for the host.  A graph serves any sequences in
  * its rows: which rows take part, their lengths and tables lie in device memory. */
@@ -167,6 +169,8 @@ static void enqueue_attend(pass *p, int layer) {
     a.qkv = r->qkv;
     a.out = r->att;
     a.seqs = r->seqs;
+    a.n_slots = r->n_slots;
+    a.slots_stride = s->n_layers * s->n_kv_heads;
     a.active = r->active;
     a.layout = r->layout;
     a.n = p->n;
@@ -183,17 +187,6 @@ static void enqueue_attend(pass *p, int layer) {
     a.scale = 1 / sqrtf((float)s->head_dim);
     a.rope_cos = b->model.rope_cos;
     a.rope_sin = b->model.rope_sin;
-    if (r->gated) {
-        const kv_cuda_gate_layer *g = &b->gates.layers[layer];
-        a.mid = r->mid;
-        a.gate_b1 = g->b1;
-        a.gate_w2 = g->w2;
-        a.gate_bias = g->bias;
-        a.n_hidden = b->gates.source->n_hidden;
-        a.n_parts = b->gates.n_parts;
-        a.mid_stride = a.n_hidden * a.n_parts;
-        a.gate_col = r->sets[0].gate_col;
-    }
     if (r->columns->has_mass) {
         size_t rows = (size_t)p->n * s->n_heads;
         a.score_stride = p->most_slots;
@@ -210,6 +203,37 @@ static void enqueue_attend(pass *p, int layer) {
     close_mark(p, "attend", bytes, 1, kv_cuda_decode_attend_slots(&a, b->stream));
 }
 
+/* Floats of the gate's first product of one row. */
+static int mid_floats(const kv_cuda_runner *r) {
+    return r->gated ? r->b->gates.source->n_hidden * r->b->gates.n_parts : 0;
+}
+
+static void enqueue_columns(pass *p) {
+    kv_cuda_runner *r = p->r;
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    kv_cuda_append_columns a = {};
+    a.seqs = r->seqs;
+    a.active = r->active;
+    a.layout = r->layout;
+    a.n = p->n;
+    a.n_layers = s->n_layers;
+    a.n_kv_heads = s->n_kv_heads;
+    if (r->gated) {
+        const kv_cuda_gates *g = &r->b->gates;
+        a.mid = r->mid;
+        a.mid_stride = mid_floats(r);
+        a.n_hidden = g->source->n_hidden;
+        a.n_parts = g->n_parts;
+        a.gate_col = r->sets[0].gate_col;
+        a.b1 = g->layers[0].b1;
+        a.w2 = g->layers[0].w2;
+        a.bias = g->layers[0].bias;
+        a.layer_stride = g->layer_floats;
+    }
+    open_mark(p);
+    close_mark(p, "columns", 4.0 * p->n * s->n_layers * a.mid_stride, 1, kv_cuda_append_newest(&a, r->b->stream));
+}
+
 static void enqueue_layer(pass *p, int layer) {
     kv_cuda_runner *r = p->r;
     const kv_cuda_layer *l = &r->b->model.layers[layer];
@@ -222,8 +246,8 @@ static void enqueue_layer(pass *p, int layer) {
     a.out_stride = width;
     if (r->gated) {
         a.w2 = (const __nv_bfloat16 *)r->b->gates.layers[layer].w1;
-        a.n_out2 = a.out2_stride = r->b->gates.source->n_hidden * r->b->gates.n_parts;
-        a.out2 = r->mid;
+        a.n_out2 = a.out2_stride = mid_floats(r);
+        a.out2 = r->mid + (size_t)layer * p->n * a.n_out2;
     }
     /* what begin writes is read by the attention of every layer before it waits; so begin must be over when the first
      * product starts, and by then it is for all kernels behind */
@@ -248,6 +272,7 @@ static void enqueue_step(pass *p, int reduces) {
     a.out = r->logits;
     a.out_stride = in->n_vocab;
     enqueue_product(p, "head", KV_SKINNY_PLAIN, &a, 2.0 * s->dim * in->n_vocab, 1);
+    enqueue_columns(p);
     if (r->columns->has_mass) {
         size_t rows = (size_t)p->n * s->n_heads;
         const float *scores = (const float *)r->scores.p, *lse = scores + rows * p->most_slots * s->n_layers;
@@ -270,7 +295,7 @@ static int cut_buffers(kv_cuda_runner *r, int n, kv_error *err) {
     const kv_model_info *in = &r->base.engine->model.info;
     const kv_shape *s = &in->shape;
     size_t dim = s->dim, nq = (size_t)s->n_heads * s->head_dim, width = nq + 2 * (size_t)s->n_kv_heads * s->head_dim;
-    size_t mid = r->gated ? (size_t)r->b->gates.source->n_hidden * r->b->gates.n_parts : 0;
+    size_t mid = (size_t)mid_floats(r) * s->n_layers;
     size_t floats = n * (dim + width + mid + kv_cuda_skinny_squares(s->dim)), halves = n * (dim + nq + in->n_ff);
     if (n <= r->decode_rows) return KV_OK;
     r->decode_rows = 0;
@@ -300,7 +325,7 @@ static int decode_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *er
     int rc = cut_buffers(r, n, err);
     if (rc == KV_OK)
         rc = kv_cuda_grow(r, &r->attend_scratch, KV_USE_WORKSPACE,
-                          kv_cuda_attend_scratch_bytes(n, 1, s->n_heads, s->n_kv_heads, s->head_dim, most_slots),
+                          kv_cuda_decode_attend_scratch_bytes(n, s->n_kv_heads, s->head_dim, most_slots),
                           "attention", err);
     if (rc == KV_OK && r->columns->has_mass)
         rc = kv_cuda_grow(r, &r->scores, KV_USE_WORKSPACE,

@@ -2,7 +2,7 @@
 #ifndef KV_CUDA_ENGINE_H
 #define KV_CUDA_ENGINE_H
 
-#include "engine/cuda/attend_slots.cuh"
+#include "engine/cuda/attend_decode.cuh"
 #include "engine/cuda/gemm.cuh"
 #include "engine/cuda/skinny.cuh"
 
@@ -47,6 +47,7 @@ typedef struct kv_cuda_gates {
     uint64_t id;                /* of the values here: a pointer may come back with other gates behind it */
     int n_parts, n_first;       /* n_first: n_hidden, or twice that (rg3) */
     kv_cuda_gate_layer *layers; /* host array */
+    size_t layer_floats;        /* from a vector of one layer to that of the next */
     void *memory;
     size_t bytes;
 } kv_cuda_gates;

@@ -3,24 +3,9 @@
  * The first product is a matrix product like any other and comes in; here are bias and silu (or the product of the two
  * halves of rg3), the second map of rg10, one short dot product per KV head and logsigmoid, the same formulas as
  * policies/gate.c. */
-#include "engine/cuda/common.cuh"
+#include "engine/cuda/gate.cuh"
 
 enum { THREADS = 128 };
-
-KV_DEVICE float logsigmoid(float z) {
-    return z >= 0 ? -log1pf(expf(-z)) : z - log1pf(expf(z));
-}
-
-KV_DEVICE float silu(float x) {
-    return x / (1.0f + expf(-x));
-}
-
-/* w x by the lanes of a warp, in every lane. */
-KV_DEVICE float warp_dot(const float *__restrict__ w, const float *x, int n) {
-    float z = 0;
-    for (int i = threadIdx.x % 32; i < n; i += 32) z += x[i] * w[i];
-    return warp_sum(z, 32);
-}
 
 /* Grid: n blocks, one per row; block: THREADS; dynamic shared memory: n_hidden floats, with a second map twice that. */
 static __global__ void __launch_bounds__(THREADS) gate_rows(const __grid_constant__ kv_cuda_gate g) {

@@ -1,75 +1,10 @@
 /* skinny.cu - the kernel of skinny.cuh. */
-#include "engine/cuda/skinny.cuh"
+#include "engine/cuda/skinny_tile.cuh"
 
-#include "engine/cuda/mma.cuh"
-#include "engine/cuda/pdl.cuh"
-
-enum {
-    WARPS = 8,
-    THREADS = 32 * WARPS,
-    CHUNK = 32, /* k per step of a warp: two mma */
-    TILE = 16   /* rows of a tile at most: those of an mma */
-};
-
-typedef struct frag {
-    uint4 lo, hi; /* 8 weights of row lane / 4 and of row lane / 4 + 8 */
-} frag;
-
-static __device__ inline uint4 load_weights(const __nv_bfloat16 *p) {
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(p));
-    return v;
-}
-
-/* Not through the read-only path: the kernel before this one has just written it. */
-static __device__ inline uint4 load_x(const __nv_bfloat16 *p) {
-    uint4 v;
-    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
-    return v;
-}
-
-/* Where a lane's two rows of a tile begin: rows r and r + 8; for swiglu gate row and up row of one h. */
-template <int KIND>
-static __device__ inline void tile_rows(const kv_cuda_skinny &a, int tile, int lane, const __nv_bfloat16 **lo,
-                                        const __nv_bfloat16 **hi) {
-    int r = lane / 4;
-    size_t k = (size_t)a.n_in;
-    if (KIND == KV_SKINNY_SWIGLU) {
-        int row = min(tile * 8 + r, a.n_out - 1);
-        *lo = a.w + (size_t)row * k;
-        *hi = a.w + (size_t)(a.n_out + row) * k;
-        return;
-    }
-    const __nv_bfloat16 *w = a.w;
-    int n = a.n_out, first = (a.n_out + TILE - 1) / TILE;
-    if (KIND == KV_SKINNY_PLAIN && tile >= first) {
-        w = a.w2;
-        n = a.n_out2;
-        tile -= first;
-    }
-    *lo = w + (size_t)min(tile * TILE + r, n - 1) * k;
-    *hi = w + (size_t)min(tile * TILE + r + 8, n - 1) * k;
-}
-
-/* rstd of every row into shared memory; a batch of partial sums is loaded at once. */
-static __device__ void load_rstd(const kv_cuda_skinny &a, float *rstd) {
-    enum { BATCH = 8 };
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    for (int n = warp; n < a.n; n += WARPS) {
-        const float *p = a.squares + (size_t)n * a.n_squares;
-        float sum = 0, s[BATCH];
-        for (int i0 = lane; i0 < a.n_squares; i0 += 32 * BATCH) {
-#pragma unroll
-            for (int k = 0; k < BATCH; k++) s[k] = i0 + 32 * k < a.n_squares ? __ldcg(p + i0 + 32 * k) : 0;
-#pragma unroll
-            for (int k = 0; k < BATCH; k++) sum += s[k];
-        }
-        for (int d = 16; d; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
-        if (lane == 0) rstd[n] = rsqrtf(sum / (float)a.dim + a.eps);
-    }
-}
+#ifndef WIDE
+#define WIDE 65
+#endif
+enum { WARPS = RUNS, THREADS = 32 * WARPS };
 
 /* Sum of the warps' runs, in order; red is (WARPS, TILES, columns, 16 rows). */
 template <int TILES, int COLUMNS> static __device__ inline float sum_runs(const float *red, int tile, int n, int row) {
@@ -99,7 +34,7 @@ static __device__ void put_swiglu(const kv_cuda_skinny &a, const float *red, con
         if (n >= a.n || at >= a.n_out) continue;
         float gate = sum_runs<TILES, COLUMNS>(red, t, n, r) * rstd[n];
         float up = sum_runs<TILES, COLUMNS>(red, t, n, r + 8) * rstd[n];
-        a.h[(size_t)n * a.n_out + at] = __float2bfloat16_rn(gate / (1 + __expf(-gate)) * up);
+        a.h[(size_t)n * a.n_out + at] = __float2bfloat16_rn(swiglu(gate, up));
     }
 }
 
@@ -172,7 +107,7 @@ static __global__ void __launch_bounds__(THREADS, GROUPS <= 2 && TILES == 1 ? 2 
     __shared__ float rstd[KV_SKINNY_ROWS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     if (GROUPS * 8 == KV_SKINNY_ROWS) a = slice_rows(a, blockIdx.y);
-    const int n_chunks = a.n_in / CHUNK, from = warp * n_chunks / WARPS, to = (warp + 1) * n_chunks / WARPS;
+    const int n_chunks = a.n_in / CHUNK, from = run_start(warp, n_chunks), to = run_start(warp + 1, n_chunks);
     const int n_units = (n_tiles + TILES - 1) / TILES;
     pdl_trigger();
 
@@ -236,7 +171,7 @@ static __global__ void __launch_bounds__(THREADS, GROUPS <= 2 && TILES == 1 ? 2 
     fetch_x(col[0], from);
     fetch_x(col[1], from + STEPS);
     if (a.squares) {
-        load_rstd(a, rstd);
+        load_rstd<WARPS>(a, 0, a.n, rstd);
     } else if (threadIdx.x < KV_SKINNY_ROWS) {
         rstd[threadIdx.x] = 1;
     }
@@ -293,12 +228,6 @@ static int multiprocessors(void) {
     return cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device) == cudaSuccess ? n : 0;
 }
 
-/* The second matrix starts at a tile of its own; a tile of swiglu has 8 rows of each half. */
-static int count_tiles(kv_skinny_kind kind, const kv_cuda_skinny *a) {
-    if (kind == KV_SKINNY_SWIGLU) return (a->n_out + 7) / 8;
-    return (a->n_out + TILE - 1) / TILE + (a->w2 ? (a->n_out2 + TILE - 1) / TILE : 0);
-}
-
 template <int KIND, int GROUPS, int TILES, int STEPS>
 static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     int n_sm = multiprocessors(), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
@@ -307,7 +236,7 @@ static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream)
     size_t shared = (size_t)WARPS * TILES * TILE * 8 * GROUPS * sizeof(float);
     int slices = (a->n + 8 * GROUPS - 1) / (8 * GROUPS);
     return pdl_launch(multiply_rows<KIND, GROUPS, TILES, STEPS>, dim3(units < most ? units : most, slices),
-                      dim3(THREADS), shared, pdl, stream, *a, n_tiles);
+                      dim3(THREADS), shared, pdl, 1, stream, *a, n_tiles);
 }
 
 /* Two tiles at a time read x half as often; with few tiles it is better to give every multiprocessor one. */
@@ -321,6 +250,7 @@ template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int 
 
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     if (a->n < 1 || a->n_in % CHUNK) return cudaErrorInvalidValue;
+    if (a->n >= WIDE) return kv_cuda_skinny_wide(kind, a, pdl, stream);
     switch (kind) {
     case KV_SKINNY_PLAIN:
         return launch_kind<KV_SKINNY_PLAIN>(a, pdl, stream);

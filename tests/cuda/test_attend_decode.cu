@@ -3,7 +3,7 @@
  *
  * The reference of attention starts from what the kernel put in the page and in the ring, each compared with double by
  * itself before; so the tolerance of the outputs is that of test_attend_slots.cu. */
-#include "engine/cuda/attend_slots.cuh"
+#include "engine/cuda/attend_decode.cuh"
 #include "engine/cuda/skinny.cuh"
 #include "tests/cuda/pages.cuh"
 
@@ -140,33 +140,32 @@ static void fetch_decode(decode *d) {
 }
 
 /* Rows [first, first + n) of a layer. */
-static kv_cuda_decode_attend arguments(const decode *d, int layer, int first, int n, int most_slots) {
+static kv_cuda_decode_attend arguments(const decode *d, int layer, int first, int n, int most_slots, int splits) {
     const size_t row = (size_t)layer * d->s.n + first, heads = row * d->n_heads;
     kv_cuda_decode_attend a;
     memset(&a, 0, sizeof a);
     a.qkv = d->d_qkv + row * d->width;
     a.out = (__nv_bfloat16 *)d->b[OUT].device + heads * d->s.head_dim;
     a.seqs = d->p.c.seqs + first, a.active = d->d_active + first, a.layout = d->p.c.layout;
-    a.n = n, a.layer = layer, a.n_heads = d->n_heads, a.n_kv_heads = d->s.n_kv_heads, a.head_dim = d->s.head_dim;
+    a.slots_stride = LAYERS * d->s.n_kv_heads, a.n_slots = d->p.c.d_slots + first * a.slots_stride;
+    a.splits = splits, a.n = n, a.layer = layer, a.n_heads = d->n_heads, a.n_kv_heads = d->s.n_kv_heads,
+    a.head_dim = d->s.head_dim;
     a.window = d->s.window, a.most_slots = most_slots, a.eps = EPS, a.scale = d->scale;
     if (d->s.norm) a.q_norm = d->d_q_norm, a.k_norm = d->d_k_norm;
     a.rope_cos = d->d_cos, a.rope_sin = d->d_sin;
-    if (d->s.parts) a.mid = d->d_mid + row * d->mid_stride;
-    a.gate_b1 = d->d_b1, a.gate_w2 = d->d_w2, a.gate_bias = d->d_bias;
-    a.mid_stride = d->mid_stride, a.n_hidden = d->n_hidden, a.n_parts = d->s.parts, a.gate_col = GATE_COL;
     if (d->s.scored) {
         a.scores = (float *)d->b[SCORES].device + heads * d->stride, a.score_stride = d->stride;
         a.lse = (float *)d->b[LSE].device + heads;
     }
-    a.scratch_bytes = kv_cuda_attend_scratch_bytes(n, 1, a.n_heads, a.n_kv_heads, a.head_dim, most_slots);
+    a.scratch_bytes = kv_cuda_decode_attend_scratch_bytes(n, a.n_kv_heads, a.head_dim, most_slots);
     a.counters = d->counters;
     return a;
 }
 
-static int run_rows(const decode *d, int first, int n, int most_slots) {
+static int run_rows(const decode *d, int first, int n, int most_slots, int splits) {
     int bad = 0;
     for (int layer = 0; layer < LAYERS; layer++) {
-        kv_cuda_decode_attend a = arguments(d, layer, first, n, most_slots);
+        kv_cuda_decode_attend a = arguments(d, layer, first, n, most_slots, splits);
         a.scratch = check_device(NULL, a.scratch_bytes + GUARD);
         CHECK_CUDA(kv_cuda_decode_attend_slots(&a, 0));
         unsigned char *guard = (unsigned char *)check_host((char *)a.scratch + a.scratch_bytes, GUARD);
@@ -176,6 +175,17 @@ static int run_rows(const decode *d, int first, int n, int most_slots) {
     }
     if (bad) printf("  scratch: written past its end\n");
     return bad;
+}
+
+static void run_columns(const decode *d) {
+    kv_cuda_append_columns a;
+    memset(&a, 0, sizeof a);
+    a.seqs = d->p.c.seqs, a.active = d->d_active, a.layout = d->p.c.layout;
+    a.n = d->s.n, a.n_layers = LAYERS, a.n_kv_heads = d->s.n_kv_heads;
+    if (d->s.parts) a.mid = d->d_mid;
+    a.b1 = d->d_b1, a.w2 = d->d_w2, a.bias = d->d_bias; /* both layers have the same */
+    a.mid_stride = d->mid_stride, a.n_hidden = d->n_hidden, a.n_parts = d->s.parts, a.gate_col = GATE_COL;
+    CHECK_CUDA(kv_cuda_append_newest(&a, 0));
 }
 
 /* ---- the step in double ---------------------------------------------------------------------------------------------
@@ -367,8 +377,9 @@ static int compare_batches(decode *d, int most) {
     int bad = 0, other = 0;
     for (int i = d->s.n - 1; i >= 0; i -= most) {
         const int first = i - most + 1 > 0 ? i - most + 1 : 0;
-        bad += run_rows(d, first, i - first + 1, d->most_slots + 1700 * (i % 2));
+        bad += run_rows(d, first, i - first + 1, d->most_slots + 1700 * (i % 2), 1 + (i + most) % 8);
     }
+    run_columns(d);
     fetch_decode(d);
     for (int i = 0; i < N_BUFFERS; i++) other += memcmp(now[i], d->b[i].now, d->b[i].bytes) != 0;
     other += memcmp(image, d->image, bytes) != 0;
@@ -381,7 +392,8 @@ static int compare_batches(decode *d, int most) {
 static int check_step(shape s, uint64_t seed) {
     decode *d = make_decode(s, seed);
     reset_decode(d);
-    int bad = run_rows(d, 0, s.n, d->most_slots);
+    int bad = run_rows(d, 0, s.n, d->most_slots, 0);
+    run_columns(d);
     fetch_decode(d);
     bad += compare_step(d);
     if (!bad && s.n > 1) bad += compare_batches(d, 1);
@@ -434,11 +446,13 @@ static int long_caches(void) {
 static int limits(void) {
     const shape s = {2, 3, 2, 64, 1, 1, 8, 1, SHORT, N_SHORT};
     decode *d = make_decode(s, 77);
-    kv_cuda_decode_attend a = arguments(d, 0, 0, 2, d->most_slots), wrong;
+    kv_cuda_decode_attend a = arguments(d, 0, 0, 2, d->most_slots, 0), wrong;
     a.scratch = check_device(NULL, a.scratch_bytes);
     reset_decode(d);
     int bad = 0;
     wrong = a, wrong.scratch_bytes--;
+    bad += kv_cuda_decode_attend_slots(&wrong, 0) != cudaErrorInvalidValue;
+    wrong = a, wrong.splits = 9;
     bad += kv_cuda_decode_attend_slots(&wrong, 0) != cudaErrorInvalidValue;
     wrong = a, wrong.head_dim = 48;
     bad += kv_cuda_decode_attend_slots(&wrong, 0) != cudaErrorInvalidValue;
@@ -456,7 +470,7 @@ int main(int argc, char **argv) {
     static const check checks[] = {
         {"steps of up to 16 sequences are those of double, and the same bits in other batches", sixteen_rows},
         {"steps over long caches, likewise", long_caches},
-        {"too little scratch, other head sizes and larger groups are refused", limits},
+        {"too little scratch, other numbers of splits, other head sizes and larger groups are refused", limits},
     };
     return check_main(argc, argv, checks, sizeof checks / sizeof *checks);
 }

@@ -2,7 +2,6 @@
  *
  * Tolerances: a weight is rounded to bf16 (2^-9 of it), so a sum of weights times |v| < 1 is off by at most 2^-9, its
  * own rounding adds 2^-9 of the value; twice that is allowed. */
-#include "engine/cuda/attend_slots.cuh"
 #include "tests/cuda/pages.cuh"
 
 enum { LAYERS = 2, LAYER = 1, MOST_SEGS = 6, GAP = 16, SPARE = 3, GUARD = 256 };

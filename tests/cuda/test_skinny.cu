@@ -261,8 +261,9 @@ static int check_shape(kv_skinny_kind kind, shape s, uint64_t seed, int normed) 
     return bad;
 }
 
-static const shape SHAPES[] = {{16, 0, 32},    {48, 24, 64},   {100, 40, 256}, {960, 128, 576}, {576, 0, 1536},
-                               {1536, 0, 576}, {333, 333, 96}, {7, 1, 288},    {2560, 0, 4096}};
+static const shape SHAPES[] = {{16, 0, 32},    {48, 24, 64},   {100, 40, 256}, {960, 128, 576},
+                               {576, 0, 1536}, {1536, 0, 576}, {333, 333, 96}, {7, 1, 288},
+                               {8200, 0, 64},  {16400, 0, 96}, {2560, 0, 4096}};
 
 static int check_kind(kv_skinny_kind kind, size_t n_shapes) {
     int bad = 0;
@@ -274,13 +275,13 @@ static int check_kind(kv_skinny_kind kind, size_t n_shapes) {
 }
 
 static int plain_rows(void) {
-    return check_kind(KV_SKINNY_PLAIN, 9);
+    return check_kind(KV_SKINNY_PLAIN, 11);
 }
 static int residual_rows(void) {
-    return check_kind(KV_SKINNY_RESIDUAL, 9);
+    return check_kind(KV_SKINNY_RESIDUAL, 11);
 }
 static int swiglu_rows(void) {
-    return check_kind(KV_SKINNY_SWIGLU, 8);
+    return check_kind(KV_SKINNY_SWIGLU, 9);
 }
 
 /* ---- chains of launches ---------------------------------------------------------------------------------------------
