@@ -89,6 +89,11 @@ int kv_map_read(const kv_map *m, const char *path, const void *src, size_t n, vo
     return KV_OK;
 }
 
+void kv_map_prefetch(const void *p, size_t n) {
+    size_t over = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE);
+    (void)madvise((char *)p - over, n + over, MADV_WILLNEED);
+}
+
 void kv_hex(const unsigned char *bytes, size_t n, char *hex) {
     static const char digits[] = "0123456789abcdef";
     for (size_t i = 0; i < n; i++) {

@@ -22,6 +22,8 @@ void kv_map_close(kv_map *m);
 /* n bytes that lie at src in the mapping, read from the file into dst; any number of threads may do so.  path is used
  * in errors: KV_EIO when the file cannot be read or has become too short. */
 int kv_map_read(const kv_map *m, const char *path, const void *src, size_t n, void *dst, kv_error *err);
+/* n bytes in a mapping will be touched soon: a hint to fetch them meanwhile. */
+void kv_map_prefetch(const void *p, size_t n);
 
 /* Lower-case hex sha256, 64 characters and NUL; _bytes leaves an empty string if OpenSSL is out of memory. */
 int kv_sha256_file(const char *path, char hex[65], kv_error *err);

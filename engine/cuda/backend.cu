@@ -12,6 +12,8 @@ extern "C" {
 #include "engine/cuda/synth.h"
 }
 
+enum { READERS = 16 }; /* threads that load: each copies some GB/s out of the page cache, a bus carries 25 to 50 */
+
 int kv_cuda_failed(cudaError_t rc, const char *what, kv_error *err) {
     cudaGetLastError(); /* reported here; the next launch must not find it again */
     return kv_fail(err, rc == cudaErrorMemoryAllocation ? KV_ENOMEM : KV_EUNSUPPORTED, "CUDA: %s: %s", what,
@@ -343,6 +345,7 @@ extern "C" int kv_cuda_runner_open(kv_engine *e, const kv_columns *c, const kv_s
 
 int kv_cuda_backend_create(kv_numerics numerics, int device, int n_threads, kv_backend **out, kv_error *err) {
     kv_cuda_backend *b = (kv_cuda_backend *)calloc(1, sizeof *b);
+    int n_cores = kv_threads_cores();
     if (!b) return kv_fail(err, KV_ENOMEM, "out of memory for the CUDA backend");
     b->device = device;
     b->type = numerics == KV_EXACT ? KV_CUDA_F32 : KV_CUDA_BF16;
@@ -356,7 +359,7 @@ int kv_cuda_backend_create(kv_numerics numerics, int device, int n_threads, kv_b
     b->ops.matrix_format = matrix_format;
     b->base.ops = &b->ops;
     b->base.numerics = numerics;
-    b->base.n_threads = n_threads ? n_threads : 4;
+    b->base.n_threads = n_threads ? n_threads : n_cores < READERS ? n_cores : READERS;
     b->base.open_runner = kv_cuda_runner_open;
     b->base.gathers_embedding = 1;
     int rc = start_device(b, err);

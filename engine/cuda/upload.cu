@@ -12,12 +12,10 @@
 enum {
     CHUNKS = 3,       /* one being filled, two on their way */
     CHUNK = 16 << 20, /* bytes; a row has at most 1 MiB (kv_model_config_check) */
-    READERS = 16,     /* more gain nothing: one reads some GB/s from the page cache, the bus carries 50 */
     THREADS = 256
 };
 
 typedef struct kv_cuda_uploader {
-    kv_threads *threads;
     char *host; /* CHUNKS of them */
     int pinned;
     void *device;             /* one chunk before its conversion; NULL until one needs it */
@@ -71,7 +69,6 @@ int kv_cuda_upload_end(kv_cuda_backend *b, kv_error *err) {
         cudaFreeHost(u->host);
     else
         free(u->host);
-    kv_threads_free(u->threads);
     free(u);
     b->uploader = NULL;
     return kv_cuda_check(c, "upload of weights", err);
@@ -79,7 +76,6 @@ int kv_cuda_upload_end(kv_cuda_backend *b, kv_error *err) {
 
 static int begin(kv_cuda_backend *b, kv_error *err) {
     kv_cuda_uploader *u = b->uploader = (kv_cuda_uploader *)calloc(1, sizeof *u);
-    int n = kv_threads_cores();
     if (!u) return kv_fail(err, KV_ENOMEM, "out of memory uploading weights");
     u->pinned = cudaHostAlloc((void **)&u->host, (size_t)CHUNKS * CHUNK, cudaHostAllocDefault) == cudaSuccess;
     if (!u->pinned) { /* a limit on locked memory: slower, nothing else */
@@ -87,7 +83,6 @@ static int begin(kv_cuda_backend *b, kv_error *err) {
         u->host = (char *)malloc((size_t)CHUNKS * CHUNK);
     }
     int rc = u->host ? KV_OK : kv_fail(err, KV_ENOMEM, "out of memory uploading weights");
-    if (rc == KV_OK) rc = kv_threads_create(n < READERS ? n : READERS, &u->threads, err);
     for (int i = 0; rc == KV_OK && i < CHUNKS; i++)
         rc = kv_cuda_check(cudaEventCreateWithFlags(&u->sent[i], cudaEventDisableTiming), "upload of weights", err);
     if (rc) kv_cuda_upload_end(b, NULL);
@@ -103,7 +98,7 @@ static int send(kv_cuda_backend *b, const kv_weights *w, int first, int n, char 
     char *host = u->host + (size_t)slot * CHUNK;
     u->next = (slot + 1) % CHUNKS;
     int rc = kv_cuda_check(cudaEventSynchronize(u->sent[slot]), "upload of weights", err);
-    if (rc == KV_OK) rc = kv_weights_read(w, u->threads, first, n, host, err);
+    if (rc == KV_OK) rc = kv_weights_read(w, b->base.threads, first, n, host, err);
     if (rc == KV_OK && !same && !u->device)
         rc = kv_cuda_take(b, KV_USE_WORKSPACE, CHUNK, "the conversion of weights", &u->device, err);
     if (rc) return rc;
