@@ -57,7 +57,7 @@ template <typename To> static cudaError_t launch(kv_dtype from, const void *in, 
     return cudaGetLastError();
 }
 
-/* The stream waits for the copies, but nobody else may: give back everything first, then say what happened. */
+/* Copies may still read the uploader's memory: nothing of it goes before they are done, whatever became of them. */
 int kv_cuda_upload_end(kv_cuda_backend *b, kv_error *err) {
     kv_cuda_uploader *u = b->uploader;
     if (!u) return KV_OK;
