@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <time.h>
 
 #include "engine/checkpoint.h"
@@ -123,6 +122,17 @@ static int open_models(kv_engine_options o, kv_engine **out, double taken[2], kv
     return rc;
 }
 
+/* Of this process: getrusage would begin with what its parent had at the fork. */
+static long read_peak_kib(void) {
+    char line[128];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "VmHWM: %ld", &kib) != 1)
+        ;
+    if (f) fclose(f);
+    return kib;
+}
+
 static int identify(const char *path, double *taken, kv_error *err) {
     char model[65], tokenizer[65];
     kv_checkpoint *s = NULL;
@@ -142,7 +152,7 @@ int main(int argc, char **argv) {
     pipe_state p = {0};
     kv_error err = {0};
     double open_s[2] = {0}, identity_s = 0, logits_s = 0;
-    struct rusage use = {0};
+    long peak_kib = 0;
     int usable = argc == 6 && (p.n_new = atoi(argv[4])) >= 0;
     int rc = usable ? read_ids(&p.ids, &err)
                     : kv_fail(&err, KV_EARG, "usage: logits_pipe MODEL cpu|cuda fast|exact N_NEW OUT <ids");
@@ -151,7 +161,7 @@ int main(int argc, char **argv) {
                                      .device = strcmp(argv[2], "cuda") == 0 ? KV_CUDA : KV_CPU,
                                      .numerics = strcmp(argv[3], "exact") == 0 ? KV_EXACT : KV_FAST};
         rc = open_models(o, &p.engine, open_s, &err);
-        getrusage(RUSAGE_SELF, &use);
+        peak_kib = read_peak_kib();
     }
     if (rc == KV_OK) rc = identify(argv[1], &identity_s, &err);
     if (rc == KV_OK) rc = write_logits(&p, argv[5], &logits_s, &err);
@@ -159,8 +169,7 @@ int main(int argc, char **argv) {
         const kv_model_info *i = kv_engine_info(p.engine);
         printf("{\"device_s\":%.6f,\"open_s\":%.6f,\"identity_s\":%.6f,\"logits_s\":%.6f,\"peak_bytes\":%ld,"
                "\"weight_bytes\":%zu,\"weights\":\"%s\",\"backend\":\"%s\"",
-               open_s[0], open_s[1], identity_s, logits_s, 1024 * use.ru_maxrss, i->weight_bytes, i->weights,
-               i->backend);
+               open_s[0], open_s[1], identity_s, logits_s, 1024 * peak_kib, i->weight_bytes, i->weights, i->backend);
         rc = generate(&p, &err);
         puts("}");
     }
