@@ -2,7 +2,7 @@
  *
  * Only plain LoRA can be merged into a weight matrix by w += scale * B A.  Every field of the configuration that
  * changes this formula must be absent, null, false or empty; fields that matter to training alone are ignored.
- * Merging keeps no state, so several matrices may be merged at the same time. */
+ * Rows do not depend on each other, so any range of them is merged by itself. */
 #include "engine/adapter.h"
 
 #include <math.h>
@@ -123,9 +123,11 @@ static void merge_row(float *w, const float *b, const float *a, int rank, int n_
     }
 }
 
-int kv_adapter_merge(const kv_adapter *a, int layer, const char *module, float *w, int n_out, int n_in, kv_error *err) {
+int kv_adapter_lora(const kv_adapter *a, int layer, const char *module, int n_out, int n_in, kv_lora *out,
+                    kv_error *err) {
     char name_a[200], name_b[200];
     const kv_st_tensor *ta, *tb;
+    *out = (kv_lora){0};
     if (!lora_name(name_a, layer, module, 'A') || !lora_name(name_b, layer, module, 'B'))
         return kv_fail(err, KV_EARG, "%s: module name '%.40s...' is too long", a->path, module);
     if (!kv_safetensors_find(a->file, name_a) && !kv_safetensors_find(a->file, name_b)) return KV_OK;
@@ -135,13 +137,21 @@ int kv_adapter_merge(const kv_adapter *a, int layer, const char *module, float *
     size_t rank = (size_t)a->rank, na = rank * (size_t)n_in, nb = rank * (size_t)n_out;
     float *fa = malloc((na + nb) * sizeof *fa);
     if (!fa) return kv_fail(err, KV_ENOMEM, "%s: no memory to merge layer %d %s", a->path, layer, module);
-    float *fb = fa + na;
-    kv_dequantize(ta->type, ta->data, fa, na);
-    kv_dequantize(tb->type, tb->data, fb, nb);
-    for (int o = 0; o < n_out; o++)
-        merge_row(w + (size_t)o * (size_t)n_in, fb + (size_t)o * rank, fa, a->rank, n_in, a->scale);
-    free(fa);
+    *out = (kv_lora){fa, fa + na, a->rank, n_in, a->scale};
+    kv_dequantize(ta->type, ta->data, out->a, na);
+    kv_dequantize(tb->type, tb->data, out->b, nb);
     return KV_OK;
+}
+
+void kv_lora_free(kv_lora *l) {
+    free(l->a);
+    *l = (kv_lora){0};
+}
+
+void kv_lora_merge(const kv_lora *l, float *w, int first, int n) {
+    for (int i = 0; i < n; i++)
+        merge_row(w + (size_t)i * (size_t)l->n_in, l->b + (size_t)(first + i) * (size_t)l->rank, l->a, l->rank, l->n_in,
+                  l->scale);
 }
 
 /* Splits "<prefix>{layer}.{module}.lora_{A|B}.weight"; 0 when the name is built differently. */

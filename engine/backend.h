@@ -10,7 +10,7 @@
 #define KV_BACKEND_H
 
 #include "engine/page.h"
-#include "engine/threads.h"
+#include "engine/weights.h"
 
 typedef enum kv_numerics { KV_EXACT, KV_FAST, KV_N_NUMERICS } kv_numerics;
 /* The slots of one (sequence, layer, KV head). */
@@ -87,11 +87,14 @@ typedef struct kv_ops {
     const char *name; /* "cpu", with the instruction set: "cpu/avx512vnni" */
     void (*destroy)(kv_backend *b);
 
-    /* w (n_out, n_in) fp32 row-major, read during the call only.  May allocate. */
-    int (*matrix_create)(kv_backend *b, const float *w, int n_out, int n_in, kv_matrix **out, kv_error *err);
+    /* w is read during the call only.  May allocate. */
+    int (*matrix_create)(kv_backend *b, const kv_weights *w, kv_matrix **out, kv_error *err);
     /* The same with weights kv_synth_value(seed, matrix, index) * std, made in place; NULL: not here. */
     int (*matrix_synth)(kv_backend *b, uint64_t seed, uint64_t matrix, float std, int n_out, int n_in, kv_matrix **out,
                         kv_error *err);
+    /* After the last matrix of a model: waits for what is still on its way to the device and gives back what the way
+     * took.  Later matrices are allowed.  NULL: nothing to do. */
+    int (*matrices_end)(kv_backend *b, kv_error *err);
     void (*matrix_free)(kv_backend *b, kv_matrix *m); /* NULL is allowed */
     size_t (*matrix_bytes)(const kv_matrix *m);       /* as allocated = read once per product */
     const char *(*matrix_format)(const kv_matrix *m); /* "f32", "int8 g64" */

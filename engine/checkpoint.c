@@ -85,27 +85,28 @@ static void full_name(const kv_checkpoint *s, kv_role role, int layer, char out[
 }
 
 static void take_gguf(const kv_gguf_tensor *t, kv_tensor *out) {
-    *out = (kv_tensor){t->name, t->type, t->n_dims, {1, 1, 1, 1}, t->data};
+    *out = (kv_tensor){.name = t->name, .type = t->type, .n_dims = t->n_dims, .dims = {1, 1, 1, 1}, .data = t->data};
     for (int i = 0; i < t->n_dims; i++) out->dims[i] = t->dims[t->n_dims - 1 - i];
 }
 
 static void take_st(const kv_st_tensor *t, kv_tensor *out) {
-    *out = (kv_tensor){t->name, t->type, t->n_dims, {0}, t->data};
+    *out = (kv_tensor){.name = t->name, .type = t->type, .n_dims = t->n_dims, .data = t->data};
     memcpy(out->dims, t->dims, sizeof out->dims);
 }
 
-/* 0 when there is none of that name; *file: where it lies. */
-static int lookup(const kv_checkpoint *s, const char *name, kv_tensor *out, const char **file) {
-    *file = s->path;
+/* 0 when there is none of that name. */
+static int lookup(const kv_checkpoint *s, const char *name, kv_tensor *out) {
     if (s->gguf) {
         const kv_gguf_tensor *t = kv_gguf_find(s->gguf, name);
         if (t) take_gguf(t, out);
+        out->file = s->path;
         return t != NULL;
     }
     const kv_st_tensor *t = kv_hf_weights_find(s->hf, name);
     if (!t) return 0;
-    *file = kv_hf_weights_file(s->hf, t);
     take_st(t, out);
+    out->file = kv_hf_weights_file(s->hf, t);
+    out->map = kv_hf_weights_map(s->hf, t);
     return 1;
 }
 
@@ -148,17 +149,16 @@ static void shape_of(const kv_model_config *c, kv_role role, int64_t dims[2]) {
 
 static int check_tensor(const kv_checkpoint *s, kv_role role, int layer, kv_error *err) {
     char name[128], found[96], wanted[96];
-    const char *file;
-    kv_tensor t;
+    kv_tensor t = {.file = s->path};
     int64_t dims[2];
     shape_of(&s->config, role, dims);
     int n_dims = dims[1] ? 2 : 1;
     full_name(s, role, layer, name);
-    if (!lookup(s, name, &t, &file)) return kv_fail(err, KV_EFORMAT, "%.300s: tensor %s is missing", file, name);
+    if (!lookup(s, name, &t)) return kv_fail(err, KV_EFORMAT, "%.300s: tensor %s is missing", t.file, name);
     if (t.n_dims == n_dims && memcmp(t.dims, dims, (size_t)n_dims * sizeof *dims) == 0) return KV_OK;
     show_dims(t.n_dims, t.dims, found);
     show_dims(n_dims, dims, wanted);
-    return kv_fail(err, KV_EFORMAT, "%.300s: tensor %s has shape %s, expected %s", file, name, found, wanted);
+    return kv_fail(err, KV_EFORMAT, "%.300s: tensor %s has shape %s, expected %s", t.file, name, found, wanted);
 }
 
 static int check_tensors(const kv_checkpoint *s, kv_error *err) {
@@ -173,10 +173,9 @@ static int check_tensors(const kv_checkpoint *s, kv_error *err) {
 
 kv_tensor kv_checkpoint_tensor(const kv_checkpoint *s, kv_role role, int layer) {
     char name[128];
-    const char *file;
     kv_tensor t = {0};
     full_name(s, role, layer, name);
-    lookup(s, name, &t, &file);
+    lookup(s, name, &t);
     return t;
 }
 

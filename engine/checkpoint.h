@@ -7,6 +7,7 @@
 
 #include "engine/chat.h"
 #include "engine/dequant.h"
+#include "engine/file.h"
 #include "engine/generation.h"
 #include "engine/model_config.h"
 
@@ -37,8 +38,10 @@ typedef struct kv_tensor {
     const char *name; /* owned by the checkpoint, as data is */
     kv_dtype type;
     int n_dims;
-    int64_t dims[4];  /* row-major: dims[0] varies slowest */
-    const void *data; /* may be unaligned: read it through kv_dequantize */
+    int64_t dims[4];   /* row-major: dims[0] varies slowest */
+    const void *data;  /* may be unaligned: read it through kv_dequantize */
+    const char *file;  /* that it lies in */
+    const kv_map *map; /* of that file, when large reads go around the mapping (kv_weights); NULL in a GGUF */
 } kv_tensor;
 
 typedef struct kv_checkpoint kv_checkpoint;

@@ -1,7 +1,8 @@
 /* checkpoint_hash.c - what identifies a model in results (rules in checkpoint.h).
  *
- * A full sha256 of 16 GB of shards takes a minute of reading, at every start; so of a folder's tensors only samples are
- * hashed.  Every tensor is sampled, and training changes every tensor everywhere. */
+ * sha256 runs at 1.7 GB/s: ten seconds for 16 GB of shards, at every start, and more from a disk; so of a folder's
+ * tensors only samples are hashed.  Every tensor is sampled, and training changes every tensor everywhere.  All samples
+ * are asked for before the first is waited for: a disk that answers thousands at once is slow one by one. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,19 +30,27 @@ static void add_line(hasher *h, const char *line) {
     add(h, "\n", 1);
 }
 
+/* What of a tensor's content is hashed: all of it, or pieces. */
+static int n_pieces(const kv_st_tensor *t) {
+    return t->bytes <= WHOLE ? 1 : N_PIECES;
+}
+
+static size_t piece_bytes(const kv_st_tensor *t) {
+    return t->bytes <= WHOLE ? t->bytes : PIECE;
+}
+
+static const char *piece_at(const kv_st_tensor *t, int i) {
+    size_t last = t->bytes - piece_bytes(t);
+    return (const char *)t->data + (i == N_PIECES - 1 ? last : last / (N_PIECES - 1) * (size_t)i);
+}
+
 static void add_tensor(hasher *h, const kv_st_tensor *t) {
     char line[160];
     add_line(h, t->name);
     snprintf(line, sizeof line, "%s %d %" PRId64 " %" PRId64 " %" PRId64 " %" PRId64, kv_dtype_name(t->type), t->n_dims,
              t->dims[0], t->dims[1], t->dims[2], t->dims[3]);
     add_line(h, line);
-    if (t->bytes <= WHOLE) {
-        add(h, t->data, t->bytes);
-        return;
-    }
-    size_t last = t->bytes - PIECE;
-    for (size_t i = 0; i < N_PIECES - 1; i++) add(h, (const char *)t->data + last / (N_PIECES - 1) * i, PIECE);
-    add(h, (const char *)t->data + last, PIECE);
+    for (int i = 0; i < n_pieces(t); i++) add(h, piece_at(t, i), piece_bytes(t));
 }
 
 /* Settings as they are in the file; one that is absent leaves a line too. */
@@ -58,6 +67,10 @@ static int add_settings(hasher *h, const kv_checkpoint *s, const char *name, kv_
 static int hash_folder(const kv_checkpoint *s, char hex[65], kv_error *err) {
     unsigned char digest[32];
     hasher h = {EVP_MD_CTX_new(), 0};
+    for (size_t i = 0; i < kv_hf_weights_n(s->hf); i++) {
+        const kv_st_tensor *t = kv_hf_weights_at(s->hf, i);
+        for (int k = 0; k < n_pieces(t); k++) kv_map_prefetch(piece_at(t, k), piece_bytes(t));
+    }
     h.ok = h.ctx && EVP_DigestInit_ex(h.ctx, EVP_sha256(), NULL) == 1;
     int rc = add_settings(&h, s, "config.json", err);
     if (rc == KV_OK) rc = add_settings(&h, s, "generation_config.json", err);

@@ -20,7 +20,7 @@ typedef struct kv_engine_options {
     const char *model_path;  /* GGUF file, Hugging Face folder (checkpoint.h), or "synth:NAME" (synth.h) */
     const char *adapter_dir; /* PEFT LoRA folder, or NULL */
     kv_numerics numerics;    /* on CUDA: fast = bf16, exact = fp32 */
-    int n_threads;           /* 0 = all cores; CPU only */
+    int n_threads;           /* 0 = all cores; CUDA: for loading only, at most 16 then */
     kv_device_kind device;
     int device_index; /* which GPU */
     uint64_t seed;    /* of synth: weights */

@@ -61,16 +61,37 @@ int kv_map_open(const char *path, kv_map *out, kv_error *err) {
         } else {
             out->data = p;
             out->size = (size_t)st.st_size;
+            out->fd = fd;
         }
     }
-    close(fd);
+    if (rc != KV_OK) close(fd);
     return rc;
 }
 
 void kv_map_close(kv_map *m) {
-    if (m->data) munmap((void *)m->data, m->size);
-    m->data = NULL;
-    m->size = 0;
+    if (m->data) {
+        munmap((void *)m->data, m->size);
+        close(m->fd);
+    }
+    *m = (kv_map){0};
+}
+
+int kv_map_read(const kv_map *m, const char *path, const void *src, size_t n, void *dst, kv_error *err) {
+    size_t at = (size_t)((const char *)src - (const char *)m->data), done = 0;
+    while (done < n) {
+        ssize_t got = pread(m->fd, (char *)dst + done, n - done, (off_t)(at + done));
+        if (got == 0)
+            return kv_fail(err, KV_EIO, "%s: ends at byte %zu instead of %zu: it was cut while it was open", path,
+                           at + done, m->size);
+        if (got < 0 && errno != EINTR) return kv_fail(err, KV_EIO, "%s: cannot read: %s", path, strerror(errno));
+        if (got > 0) done += (size_t)got;
+    }
+    return KV_OK;
+}
+
+void kv_map_prefetch(const void *p, size_t n) {
+    size_t over = (uintptr_t)p % (size_t)sysconf(_SC_PAGESIZE);
+    (void)madvise((char *)p - over, n + over, MADV_WILLNEED);
 }
 
 void kv_hex(const unsigned char *bytes, size_t n, char *hex) {

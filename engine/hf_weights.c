@@ -182,8 +182,16 @@ const kv_st_tensor *kv_hf_weights_find(const kv_hf_weights *w, const char *name)
     return kv_st_find(w->tensors, w->n, name);
 }
 
+static const shard *shard_of(const kv_hf_weights *w, const kv_st_tensor *t) {
+    const shard *s = w->shards;
+    while (!kv_safetensors_find(s->st, t->name)) s++;
+    return s;
+}
+
 const char *kv_hf_weights_file(const kv_hf_weights *w, const kv_st_tensor *t) {
-    for (size_t i = 0; i < w->n_shards; i++)
-        if (kv_safetensors_find(w->shards[i].st, t->name)) return w->shards[i].path;
-    return "";
+    return shard_of(w, t)->path;
+}
+
+const kv_map *kv_hf_weights_map(const kv_hf_weights *w, const kv_st_tensor *t) {
+    return kv_safetensors_map(shard_of(w, t)->st);
 }

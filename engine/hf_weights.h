@@ -19,6 +19,7 @@ const kv_st_tensor *kv_hf_weights_at(const kv_hf_weights *w, size_t i);
 const kv_st_tensor *kv_hf_weights_find(const kv_hf_weights *w, const char *name);
 /* The file that a tensor of this list lies in. */
 const char *kv_hf_weights_file(const kv_hf_weights *w, const kv_st_tensor *t);
+const kv_map *kv_hf_weights_map(const kv_hf_weights *w, const kv_st_tensor *t);
 
 /* File names in an index, each once and in order.  Names that are no plain *.safetensors file beside the index are
  * KV_EFORMAT.  text needs no NUL; `name` is used in errors.  The caller frees with kv_hf_index_free. */

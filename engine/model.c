@@ -2,9 +2,8 @@
  *
  * GGUF files of the llama architecture store the rows of q and k with each rotary pair side by side; they are put
  * back into Hugging Face order (all first halves, then all second halves of a head), because adapters, gates and the
- * rotate-half kernel use that order.  Weights are dequantised to fp32, merged, and only then converted to what the
- * backend computes with.  q, k and v become one matrix, gate and up another: fewer, larger products; files of Phi-3
- * hold them so already. */
+ * rotate-half kernel use that order.  q, k and v become one matrix, gate and up another: fewer, larger products; files
+ * of Phi-3 hold them so already.  The backend reads the rows of a matrix as it needs them (weights.h). */
 #include "engine/model.h"
 
 #include <math.h>
@@ -31,82 +30,34 @@ static const float *load_vector(binder *bd, kv_role role, int layer, int n) {
     return dst;
 }
 
-/* GGUF row (head, pair, half) -> Hugging Face row (head, half, pair). */
-static void unpermute_rows(float *w, int n_heads, int head_dim, int n_in, float *tmp) {
-    int half = head_dim / 2;
-    for (int h = 0; h < n_heads; h++) {
-        float *head = w + (size_t)h * head_dim * n_in;
-        memcpy(tmp, head, (size_t)head_dim * n_in * sizeof *tmp);
-        for (int i = 0; i < half; i++)
-            for (int k = 0; k < 2; k++)
-                memcpy(head + (size_t)(k * half + i) * n_in, tmp + (size_t)(2 * i + k) * n_in,
-                       (size_t)n_in * sizeof *tmp);
+static int part_of(const binder *bd, kv_role role, int layer, kv_weight_part *out, kv_lora *lora, kv_error *err) {
+    kv_tensor t = kv_checkpoint_tensor(bd->src, role, layer);
+    int pairs = bd->config->pair_rows && (role == KV_ROLE_Q || role == KV_ROLE_K), rc = KV_OK;
+    if (bd->adapter && kv_role_module(role))
+        rc = kv_adapter_lora(bd->adapter, layer, kv_role_module(role), (int)t.dims[0], (int)t.dims[1], lora, err);
+    *out = (kv_weight_part){.n_rows = (int)t.dims[0],
+                            .type = t.type,
+                            .data = t.data,
+                            .map = t.map,
+                            .file = t.file,
+                            .pair_dim = pairs ? bd->config->shape.head_dim : 0,
+                            .lora = lora->a ? lora : NULL};
+    return rc;
+}
+
+/* One matrix of the tensors of n roles, one below the other. */
+static int load_matrix(binder *bd, int layer, const kv_role *roles, int n, kv_matrix **out, kv_error *err) {
+    kv_lora loras[KV_WEIGHT_PARTS] = {0};
+    kv_weights w = {.n_in = (int)kv_checkpoint_tensor(bd->src, roles[0], layer).dims[1], .n_parts = n};
+    int rc = KV_OK;
+    for (int i = 0; rc == KV_OK && i < n; i++) {
+        rc = part_of(bd, roles[i], layer, &w.parts[i], &loras[i], err);
+        w.n_out += w.parts[i].n_rows;
     }
-}
-
-/* One linear map of a layer, as a slice of rows of a fused matrix. */
-typedef struct part {
-    kv_role role;
-    int rows, cols, heads; /* heads > 0: rows hold rotary pairs per head */
-    float *dst;            /* (rows, cols) */
-} part;
-
-static int load_part(const binder *bd, int layer, const part *p, kv_error *err) {
-    kv_tensor t = kv_checkpoint_tensor(bd->src, p->role, layer);
-    kv_dequantize(t.type, t.data, p->dst, (size_t)p->rows * p->cols);
-    if (p->heads && bd->config->pair_rows) {
-        int head_dim = p->rows / p->heads;
-        float *tmp = malloc((size_t)head_dim * p->cols * sizeof *tmp);
-        if (!tmp) return kv_fail(err, KV_ENOMEM, "out of memory loading %s", t.name);
-        unpermute_rows(p->dst, p->heads, head_dim, p->cols, tmp);
-        free(tmp);
-    }
-    if (bd->adapter)
-        return kv_adapter_merge(bd->adapter, layer, kv_role_module(p->role), p->dst, p->rows, p->cols, err);
-    return KV_OK;
-}
-
-enum { N_PARTS = 7 };
-
-typedef struct part_jobs {
-    const binder *bd;
-    int layer;
-    const part *parts;
-    int rc[N_PARTS];
-    kv_error err[N_PARTS];
-} part_jobs;
-
-static void load_part_job(void *ctx, int i, int thread) {
-    part_jobs *j = ctx;
-    (void)thread;
-    j->rc[i] = load_part(j->bd, j->layer, &j->parts[i], &j->err[i]);
-}
-
-/* fp32 matrices of one layer, side by side in a buffer. */
-typedef struct layer_buffer {
-    float *qkv, *out, *gate_up, *down;
-} layer_buffer;
-
-static int load_parts(const binder *bd, int layer, const layer_buffer *x, kv_error *err) {
-    const kv_shape *s = &bd->config->shape;
-    int d = s->dim, ff = bd->config->n_ff, nq = s->n_heads * s->head_dim, nk = s->n_kv_heads * s->head_dim;
-    const part separate[] = {{KV_ROLE_Q, nq, d, s->n_heads, x->qkv},
-                             {KV_ROLE_K, nk, d, s->n_kv_heads, x->qkv + (size_t)nq * d},
-                             {KV_ROLE_V, nk, d, 0, x->qkv + (size_t)(nq + nk) * d},
-                             {KV_ROLE_OUT, d, nq, 0, x->out},
-                             {KV_ROLE_GATE, ff, d, 0, x->gate_up},
-                             {KV_ROLE_UP, ff, d, 0, x->gate_up + (size_t)ff * d},
-                             {KV_ROLE_DOWN, d, ff, 0, x->down}};
-    const part fused[] = {{KV_ROLE_QKV, nq + 2 * nk, d, 0, x->qkv},
-                          {KV_ROLE_OUT, d, nq, 0, x->out},
-                          {KV_ROLE_GATE_UP, 2 * ff, d, 0, x->gate_up},
-                          {KV_ROLE_DOWN, d, ff, 0, x->down}};
-    int n = bd->config->fused ? (int)(sizeof fused / sizeof *fused) : N_PARTS;
-    part_jobs jobs = {.bd = bd, .layer = layer, .parts = bd->config->fused ? fused : separate};
-    kv_threads_for(bd->b->threads, n, load_part_job, &jobs);
-    for (int i = 0; i < n; i++)
-        if (jobs.rc[i]) return kv_fail(err, jobs.rc[i], "%s", jobs.err[i].text);
-    return KV_OK;
+    if (rc == KV_OK) rc = bd->b->ops->matrix_create(bd->b, &w, out, err);
+    if (rc == KV_OK) bd->m->info.weight_bytes += bd->b->ops->matrix_bytes(*out);
+    for (int i = 0; i < n; i++) kv_lora_free(&loras[i]);
+    return rc;
 }
 
 static void load_vectors(binder *bd, int layer) {
@@ -125,26 +76,18 @@ static void load_vectors(binder *bd, int layer) {
     }
 }
 
-static int load_layer(binder *bd, int layer, float *buffer, kv_error *err) {
-    kv_model *m = bd->m;
-    const kv_shape *s = &m->info.shape;
-    kv_layer *ly = &m->layers[layer];
-    int d = s->dim, ff = m->info.n_ff, nq = s->n_heads * s->head_dim, nk = s->n_kv_heads * s->head_dim;
-    layer_buffer x = {.qkv = buffer};
-    x.out = x.qkv + (size_t)(nq + 2 * nk) * d;
-    x.gate_up = x.out + (size_t)d * nq;
-    x.down = x.gate_up + (size_t)2 * ff * d;
-    const kv_ops *ops = bd->b->ops;
-    int rc = load_parts(bd, layer, &x, err);
-    if (rc || (rc = ops->matrix_create(bd->b, x.qkv, nq + 2 * nk, d, &ly->qkv, err)) ||
-        (rc = ops->matrix_create(bd->b, x.out, d, nq, &ly->out, err)) ||
-        (rc = ops->matrix_create(bd->b, x.gate_up, 2 * ff, d, &ly->gate_up, err)) ||
-        (rc = ops->matrix_create(bd->b, x.down, d, ff, &ly->down, err)))
-        return rc;
-    m->info.weight_bytes += ops->matrix_bytes(ly->qkv) + ops->matrix_bytes(ly->out) + ops->matrix_bytes(ly->gate_up) +
-                            ops->matrix_bytes(ly->down);
-    load_vectors(bd, layer);
-    return KV_OK;
+static int load_layer(binder *bd, int layer, kv_error *err) {
+    static const kv_role qkv[] = {KV_ROLE_Q, KV_ROLE_K, KV_ROLE_V}, gate_up[] = {KV_ROLE_GATE, KV_ROLE_UP};
+    static const kv_role fused_qkv[] = {KV_ROLE_QKV}, fused_gate_up[] = {KV_ROLE_GATE_UP};
+    static const kv_role out[] = {KV_ROLE_OUT}, down[] = {KV_ROLE_DOWN};
+    kv_layer *ly = &bd->m->layers[layer];
+    int fused = bd->config->fused;
+    int rc = load_matrix(bd, layer, fused ? fused_qkv : qkv, fused ? 1 : 3, &ly->qkv, err);
+    if (rc == KV_OK) rc = load_matrix(bd, layer, out, 1, &ly->out, err);
+    if (rc == KV_OK) rc = load_matrix(bd, layer, fused ? fused_gate_up : gate_up, fused ? 1 : 2, &ly->gate_up, err);
+    if (rc == KV_OK) rc = load_matrix(bd, layer, down, 1, &ly->down, err);
+    if (rc == KV_OK) load_vectors(bd, layer);
+    return rc;
 }
 
 /* Angles as transformers computes them: inverse frequencies and products rounded to fp32. */
@@ -170,28 +113,15 @@ static int make_rope(binder *bd, kv_error *err) {
     return KV_OK;
 }
 
-/* A matrix of (n_vocab, dim). */
-static int load_vocab_matrix(binder *bd, const kv_tensor *t, kv_matrix **out, kv_error *err) {
-    int n_vocab = bd->m->info.n_vocab, dim = bd->m->info.shape.dim;
-    size_t n = (size_t)n_vocab * dim;
-    float *w = malloc(n * sizeof *w);
-    if (!w) return kv_fail(err, KV_ENOMEM, "out of memory loading %s", t->name);
-    kv_dequantize(t->type, t->data, w, n);
-    int rc = bd->b->ops->matrix_create(bd->b, w, n_vocab, dim, out, err);
-    free(w);
-    if (rc == KV_OK) bd->m->info.weight_bytes += bd->b->ops->matrix_bytes(*out);
-    return rc;
-}
-
 static int load_head(binder *bd, kv_error *err) {
+    static const kv_role embed[] = {KV_ROLE_EMBED}, head[] = {KV_ROLE_HEAD};
     kv_model *m = bd->m;
     int tied = bd->config->tied;
     m->embed = kv_checkpoint_tensor(bd->src, KV_ROLE_EMBED, 0);
-    kv_tensor head = tied ? m->embed : kv_checkpoint_tensor(bd->src, KV_ROLE_HEAD, 0);
-    int rc = load_vocab_matrix(bd, &head, &m->head, err);
+    int rc = load_matrix(bd, 0, tied ? embed : head, 1, &m->head, err);
     if (rc || !bd->b->gathers_embedding) return rc;
     m->embed_matrix = m->head;
-    return tied ? KV_OK : load_vocab_matrix(bd, &m->embed, &m->embed_matrix, err);
+    return tied ? KV_OK : load_matrix(bd, 0, embed, 1, &m->embed_matrix, err);
 }
 
 void kv_model_finish(kv_model *m, const kv_backend *b) {
@@ -232,15 +162,11 @@ static int load_all(binder *bd, kv_error *err) {
                        (bd->config->qkv_bias ? nq + 2 * nk : 0);
     m->layers = calloc((size_t)s->n_layers, sizeof *m->layers);
     m->vectors = calloc(per_layer * (size_t)s->n_layers + (size_t)s->dim, sizeof *m->vectors);
-    size_t n_buffer = (2 * nq + 2 * nk + 3 * (size_t)m->info.n_ff) * s->dim;
-    float *buffer = malloc(n_buffer * sizeof *buffer);
-    if (!m->layers || !m->vectors || !buffer) {
-        free(buffer);
+    if (!m->layers || !m->vectors)
         return kv_fail(err, KV_ENOMEM, "out of memory loading %s", kv_checkpoint_path(bd->src));
-    }
     rc = load_head(bd, err);
-    for (int l = 0; rc == KV_OK && l < s->n_layers; l++) rc = load_layer(bd, l, buffer, err);
-    free(buffer);
+    for (int l = 0; rc == KV_OK && l < s->n_layers; l++) rc = load_layer(bd, l, err);
+    if (rc == KV_OK && bd->b->ops->matrices_end) rc = bd->b->ops->matrices_end(bd->b, err);
     if (rc || (rc = make_rope(bd, err))) return rc;
     m->out_norm = load_vector(bd, KV_ROLE_OUT_NORM, 0, s->dim);
     kv_tensor t = kv_checkpoint_tensor(bd->src, bd->config->fused ? KV_ROLE_QKV : KV_ROLE_Q, 0);

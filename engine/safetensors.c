@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/file.h"
 #include "engine/json.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "numbers are loaded as they lie in the file");
@@ -204,6 +203,10 @@ void kv_safetensors_close(kv_safetensors *s) {
     free(s->file);
     kv_map_close(&s->map);
     free(s);
+}
+
+const kv_map *kv_safetensors_map(const kv_safetensors *s) {
+    return &s->map;
 }
 
 size_t kv_safetensors_n(const kv_safetensors *s) {

@@ -4,6 +4,7 @@
 
 #include "engine/kv.h"
 #include "engine/dequant.h"
+#include "engine/file.h"
 
 typedef struct kv_safetensors kv_safetensors;
 
@@ -22,6 +23,8 @@ typedef struct kv_st_tensor {
 int kv_safetensors_open(const char *path, kv_safetensors **out, kv_error *err);
 int kv_safetensors_open_memory(const void *data, size_t size, const char *name, kv_safetensors **out, kv_error *err);
 void kv_safetensors_close(kv_safetensors *s);
+/* The mapping that every tensor's data lies in; empty after _memory. */
+const kv_map *kv_safetensors_map(const kv_safetensors *s);
 /* Tensors in order of their names. */
 size_t kv_safetensors_n(const kv_safetensors *s);
 const kv_st_tensor *kv_safetensors_at(const kv_safetensors *s, size_t i);           /* NULL from n on */

@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <linux/futex.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
@@ -129,4 +130,15 @@ void kv_threads_free(kv_threads *t) {
     for (int i = 0; i < t->n_started; i++) pthread_join(t->workers[i].id, NULL);
     free(t->workers);
     free(t);
+}
+
+int kv_threads_n(const kv_threads *t) {
+    return t->n;
+}
+
+int kv_threads_cores(void) {
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set)) return 1;
+    int n = CPU_COUNT(&set);
+    return n < 1 ? 1 : n;
 }

@@ -9,6 +9,9 @@ typedef struct kv_threads kv_threads;
 /* n >= 1 threads in all, the caller among them.  The caller frees. */
 int kv_threads_create(int n, kv_threads **out, kv_error *err);
 void kv_threads_free(kv_threads *t);
+int kv_threads_n(const kv_threads *t);
+/* Cores this process may run on. */
+int kv_threads_cores(void);
 
 /* Calls fn(ctx, i, thread) once for every i in [0, n), thread in [0, number of threads); returns when all are done.
  * Items are handed out in order to whoever is free, so fn(i) must not depend on the thread that runs it, except for

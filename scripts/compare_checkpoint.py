@@ -18,7 +18,8 @@ What must hold, with F = --factor (default 1.5 with numerics fast, 0.01 with exa
     widest at which transformers in bf16 takes another token in the prompt (or 4 times its mean difference, if more);
     mean |log-probability difference| of greedy steps <= 2 F times that of transformers in bf16 (few numbers).
 numerics fast on the CPU means 8-bit weights, which do not hold them.  Loading is reported, not judged: kv_engine_open
-of files in the page cache, beside a plain read of the same files.
+of files in the page cache, beside a plain read of the same files by one thread; what identifying the files takes, which
+a run does once per model; and the most memory of the host until the model was open.
 
 Needs torch and transformers 5; a GPU with 4 bytes per parameter and some GB free (--shape tiny or tiny-llama with
 --backend cpu tries the script without one); disk for the bf16 weights and the logits, given back unless --keep.
@@ -264,8 +265,10 @@ def run(torch, transformers, args, folder):
     put("model", shape=args.shape, params=n_params, bytes=n_bytes, seed=args.seed, backend=ours["backend"],
         weights=ours["weights"], torch=torch.__version__, transformers=transformers.__version__,
         gpu=torch.cuda.get_device_name(0) if device == "cuda" else "")
-    put("load", open_s=ours["open_s"], gb_s=n_bytes / ours["open_s"] / GB, device_s=ours["device_s"], read_s=read_s,
-        read_gb_s=n_bytes / read_s[1] / GB, weight_bytes=ours["weight_bytes"], logits_s=ours["logits_s"])
+    put("load", open_s=ours["open_s"], bytes=n_bytes, gb_s=n_bytes / ours["open_s"] / GB, read_s=read_s,
+        read_gb_s=n_bytes / read_s[1] / GB, share_of_read=read_s[1] / ours["open_s"], device_s=ours["device_s"],
+        identity_s=ours["identity_s"], host_peak_bytes=ours["peak_bytes"], weight_bytes=ours["weight_bytes"],
+        logits_s=ours["logits_s"])
     model.float()
     ok = compare(torch, args, model, ids, ours, theirs, path, args.numerics)
     say("compared")

@@ -324,8 +324,9 @@ static void compare(bench *b, int rounds, double worst[N_CONTENDERS]) {
     b->x = x;
     b->w = w;
     b->out = allocate((size_t)b->n_rows * b->s->n_out * sizeof *b->out);
-    check(!b->fast->ops->matrix_create(b->fast, w, b->s->n_out, b->s->n_in, &b->w_fast, NULL), "matrix_create");
-    check(!b->exact->ops->matrix_create(b->exact, w, b->s->n_out, b->s->n_in, &b->w_exact, NULL), "matrix_create");
+    kv_weights weights = kv_weights_of_floats(w, b->s->n_out, b->s->n_in);
+    check(!b->fast->ops->matrix_create(b->fast, &weights, &b->w_fast, NULL), "matrix_create");
+    check(!b->exact->ops->matrix_create(b->exact, &weights, &b->w_exact, NULL), "matrix_create");
     prepare_dnnl_int8(b);
     prepare_groups(b);
     prepare_dnnl(b, DNNL_32, dnnl_f32, x, w, NULL, 0);

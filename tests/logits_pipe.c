@@ -3,15 +3,17 @@
  *     logits_pipe MODEL cpu|cuda fast|exact N_NEW OUT <ids
  *
  * Reads decimal ids from standard input.  OUT gets the teacher-forced logits of every position, raw float32 (n,
- * n_vocab). One line of JSON on standard output: seconds for starting the device and for opening the model (apart, so
- * that the latter is the load), then N_NEW greedy tokens of the full cache with the largest log-probabilities of each
- * step. */
+ * n_vocab). One line of JSON on standard output: seconds for starting the device, for opening the model (apart, so that
+ * the latter is the load) and for what else a run does once per model (opening the files again for their identity), the
+ * process's largest memory until then, and N_NEW greedy tokens of the full cache with the largest log-probabilities of
+ * each step. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "engine/checkpoint.h"
 #include "engine/engine.h"
 #include "policies/registry.h"
 
@@ -120,10 +122,37 @@ static int open_models(kv_engine_options o, kv_engine **out, double taken[2], kv
     return rc;
 }
 
+/* Of this process: getrusage would begin with what its parent had at the fork. */
+static long read_peak_kib(void) {
+    char line[128];
+    long kib = 0;
+    FILE *f = fopen("/proc/self/status", "r");
+    while (f && fgets(line, sizeof line, f) && sscanf(line, "VmHWM: %ld", &kib) != 1)
+        ;
+    if (f) fclose(f);
+    return kib;
+}
+
+static int identify(const char *path, double *taken, kv_error *err) {
+    char model[65], tokenizer[65];
+    kv_checkpoint *s = NULL;
+    kv_tokenizer *t = NULL;
+    const kv_chat *chat;
+    double start = seconds();
+    int rc = kv_checkpoint_open(path, 0, &s, err);
+    if (rc == KV_OK) rc = kv_checkpoint_tokenizer(s, &t, &chat, err);
+    if (rc == KV_OK) rc = kv_checkpoint_hash(s, t, model, tokenizer, err);
+    *taken = seconds() - start;
+    kv_tokenizer_close(t);
+    kv_checkpoint_close(s);
+    return rc;
+}
+
 int main(int argc, char **argv) {
     pipe_state p = {0};
     kv_error err = {0};
-    double open_s[2] = {0}, logits_s = 0;
+    double open_s[2] = {0}, identity_s = 0, logits_s = 0;
+    long peak_kib = 0;
     int usable = argc == 6 && (p.n_new = atoi(argv[4])) >= 0;
     int rc = usable ? read_ids(&p.ids, &err)
                     : kv_fail(&err, KV_EARG, "usage: logits_pipe MODEL cpu|cuda fast|exact N_NEW OUT <ids");
@@ -132,13 +161,15 @@ int main(int argc, char **argv) {
                                      .device = strcmp(argv[2], "cuda") == 0 ? KV_CUDA : KV_CPU,
                                      .numerics = strcmp(argv[3], "exact") == 0 ? KV_EXACT : KV_FAST};
         rc = open_models(o, &p.engine, open_s, &err);
+        peak_kib = read_peak_kib();
     }
+    if (rc == KV_OK) rc = identify(argv[1], &identity_s, &err);
     if (rc == KV_OK) rc = write_logits(&p, argv[5], &logits_s, &err);
     if (rc == KV_OK) {
         const kv_model_info *i = kv_engine_info(p.engine);
-        printf("{\"device_s\":%.6f,\"open_s\":%.6f,\"logits_s\":%.6f,\"weight_bytes\":%zu,\"weights\":\"%s\","
-               "\"backend\":\"%s\"",
-               open_s[0], open_s[1], logits_s, i->weight_bytes, i->weights, i->backend);
+        printf("{\"device_s\":%.6f,\"open_s\":%.6f,\"identity_s\":%.6f,\"logits_s\":%.6f,\"peak_bytes\":%ld,"
+               "\"weight_bytes\":%zu,\"weights\":\"%s\",\"backend\":\"%s\"",
+               open_s[0], open_s[1], identity_s, logits_s, 1024 * peak_kib, i->weight_bytes, i->weights, i->backend);
         rc = generate(&p, &err);
         puts("}");
     }

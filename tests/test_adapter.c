@@ -50,6 +50,15 @@ static void write_small(scratch *s, const char *config, const char *map, int64_t
     assert_non_null(scratch_write(s, "adapter_config.json", config, strlen(config)));
 }
 
+/* The whole map at once. */
+static int merge(const kv_adapter *a, int layer, const char *module, float *w, int n_out, int n_in, kv_error *err) {
+    kv_lora l;
+    int rc = kv_adapter_lora(a, layer, module, n_out, n_in, &l, err);
+    if (rc == KV_OK && l.a) kv_lora_merge(&l, w, 0, n_out);
+    kv_lora_free(&l);
+    return rc;
+}
+
 static void merges_the_projects_adapter_like_a_double_precision_sum(void **state) {
     (void)state;
     static const struct {
@@ -77,7 +86,7 @@ static void merges_the_projects_adapter_like_a_double_precision_sum(void **state
         const kv_st_tensor *tb = kv_safetensors_find(file, name);
         kv_dequantize(tb->type, tb->data, fb, R * n_out);
         fill(w, n_out * n_in, m + 1);
-        assert_int_equal(kv_adapter_merge(a, 29, maps[m].module, w, maps[m].n_out, maps[m].n_in, &err), KV_OK);
+        assert_int_equal(merge(a, 29, maps[m].module, w, maps[m].n_out, maps[m].n_in, &err), KV_OK);
         uint64_t seed = m + 1;
         double moved = 0;
         for (size_t o = 0; o < n_out; o++) {
@@ -108,13 +117,13 @@ static void leaves_maps_without_an_adapter_alone(void **state) {
     kv_error err;
     float w[4] = {1, 2, 3, 4};
     assert_int_equal(kv_adapter_open(REAL, &a, &err), KV_OK);
-    assert_int_equal(kv_adapter_merge(a, 30, "mlp.up_proj", w, 2, 2, &err), KV_OK);
-    assert_int_equal(kv_adapter_merge(a, 0, "mlp.other", w, 2, 2, &err), KV_OK);
+    assert_int_equal(merge(a, 30, "mlp.up_proj", w, 2, 2, &err), KV_OK);
+    assert_int_equal(merge(a, 0, "mlp.other", w, 2, 2, &err), KV_OK);
     assert_memory_equal(w, ((float[]){1, 2, 3, 4}), sizeof w);
     char longest[300];
     memset(longest, 'm', sizeof longest);
     longest[sizeof longest - 1] = 0;
-    assert_int_equal(kv_adapter_merge(a, 0, longest, w, 2, 2, &err), KV_EARG);
+    assert_int_equal(merge(a, 0, longest, w, 2, 2, &err), KV_EARG);
     kv_adapter_close(a);
 }
 
@@ -124,9 +133,9 @@ static void names_both_shapes_when_the_model_is_another_one(void **state) {
     kv_error err;
     float w[4];
     assert_int_equal(kv_adapter_open(REAL, &a, &err), KV_OK);
-    assert_int_equal(kv_adapter_merge(a, 3, "mlp.up_proj", w, 1536, 512, &err), KV_EFORMAT);
+    assert_int_equal(merge(a, 3, "mlp.up_proj", w, 1536, 512, &err), KV_EFORMAT);
     assert_non_null(strstr(err.text, "layers.3.mlp.up_proj.lora_A.weight' has shape (16, 576), (16, 512) expected"));
-    assert_int_equal(kv_adapter_merge(a, 3, "mlp.up_proj", w, 1535, 576, &err), KV_EFORMAT);
+    assert_int_equal(merge(a, 3, "mlp.up_proj", w, 1535, 576, &err), KV_EFORMAT);
     assert_non_null(strstr(err.text, "lora_B.weight' has shape (1536, 16), (1535, 16) expected"));
     assert_int_equal(kv_adapter_check(a, 29, modules, N_MODULES, &err), KV_EFORMAT);
     assert_non_null(strstr(err.text, "is for layer 29, the model has 29"));
@@ -158,7 +167,7 @@ static void scales_by_alpha_over_rank_or_its_root(void **state) {
         write_small(&s, cases[c].config, "1.self_attn.k_proj", N_OUT, N_IN, 1);
         assert_int_equal(kv_adapter_open(s.dir, &ad, &err), KV_OK);
         float w[N_OUT * N_IN] = {0};
-        assert_int_equal(kv_adapter_merge(ad, 1, "self_attn.k_proj", w, N_OUT, N_IN, &err), KV_OK);
+        assert_int_equal(merge(ad, 1, "self_attn.k_proj", w, N_OUT, N_IN, &err), KV_OK);
         for (int o = 0; o < N_OUT; o++) {
             for (int i = 0; i < N_IN; i++) {
                 double sum = 0;
@@ -253,7 +262,7 @@ static void refuses_half_an_adapter(void **state) {
     assert_int_equal(scratch_open(&s), 0);
     write_small(&s, plain, "1.mlp.up_proj", N_OUT, N_IN, 0);
     assert_int_equal(kv_adapter_open(s.dir, &a, &err), KV_OK);
-    assert_int_equal(kv_adapter_merge(a, 1, "mlp.up_proj", w, N_OUT, N_IN, &err), KV_EFORMAT);
+    assert_int_equal(merge(a, 1, "mlp.up_proj", w, N_OUT, N_IN, &err), KV_EFORMAT);
     assert_non_null(strstr(err.text, "no tensor '" PREFIX "1.mlp.up_proj.lora_B.weight'"));
     kv_adapter_close(a);
     scratch_close(&s);

@@ -321,14 +321,15 @@ static void create_names_what_is_wrong(void **state) {
     kv_backend *b = NULL;
     kv_matrix *m = NULL;
     kv_error err;
-    float w[4] = {1, 2, 3, 4};
+    static const float w[4] = {1, 2, 3, 4};
+    kv_weights none = kv_weights_of_floats(w, 0, 4), one = kv_weights_of_floats(w, 1, 4);
     assert_int_equal(kv_cpu_backend_create(KV_FAST, -1, 8, &b, &err), KV_EARG);
     assert_null(b);
     assert_int_equal(kv_cpu_backend_create(KV_FAST, 0, 0, &b, &err), KV_EARG);
     assert_int_equal(kv_cpu_backend_create(KV_FAST, 0, 8, &b, &err), KV_OK);
     assert_true(b->n_threads >= 1);
-    assert_int_equal(b->ops->matrix_create(b, w, 0, 4, &m, &err), KV_EARG);
-    assert_int_equal(b->ops->matrix_create(b, w, 1, 4, &m, &err), KV_OK);
+    assert_int_equal(b->ops->matrix_create(b, &none, &m, &err), KV_EARG);
+    assert_int_equal(b->ops->matrix_create(b, &one, &m, &err), KV_OK);
     assert_string_equal(b->ops->matrix_format(m), "int8 g64 rotated");
     assert_true(b->ops->matrix_bytes(m) >= 4);
     b->ops->matrix_free(b, m);

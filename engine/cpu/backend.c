@@ -2,7 +2,6 @@
  */
 #include "engine/cpu/cpu.h"
 
-#include <sched.h>
 #include <stdlib.h>
 
 const kv_cpu_kernels *kv_cpu_kernels_for(kv_cpu_isa isa) {
@@ -29,14 +28,6 @@ static void destroy(kv_backend *b) {
     kv_slab_release(c->slab);
     kv_threads_free(b->threads);
     free(c);
-}
-
-/* Cores this process may run on. */
-static int count_cores(void) {
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set)) return 1;
-    int n = CPU_COUNT(&set);
-    return n < 1 ? 1 : n;
 }
 
 int kv_cpu_backend_create_isa(kv_cpu_isa isa, kv_numerics numerics, int n_threads, int max_rows, kv_backend **out,
@@ -68,7 +59,7 @@ int kv_cpu_backend_create_isa(kv_cpu_isa isa, kv_numerics numerics, int n_thread
                       .linear_f32 = kv_cpu_linear_f32};
     c->base.ops = &c->ops;
     c->base.numerics = numerics;
-    c->base.n_threads = n_threads ? n_threads : count_cores();
+    c->base.n_threads = n_threads ? n_threads : kv_threads_cores();
     int rc = kv_threads_create(c->base.n_threads, &c->base.threads, err);
     if (rc) {
         free(c);

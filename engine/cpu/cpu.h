@@ -41,7 +41,7 @@ struct kv_matrix {
 /* 64-byte aligned; NULL when out of memory or n == 0.  Freed with free(). */
 void *kv_cpu_alloc(size_t n);
 
-int kv_cpu_matrix_create(kv_backend *b, const float *w, int n_out, int n_in, kv_matrix **out, kv_error *err);
+int kv_cpu_matrix_create(kv_backend *b, const kv_weights *w, kv_matrix **out, kv_error *err);
 void kv_cpu_matrix_free(kv_backend *b, kv_matrix *m);
 size_t kv_cpu_matrix_bytes(const kv_matrix *m);
 const char *kv_cpu_matrix_format(const kv_matrix *m);

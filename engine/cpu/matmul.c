@@ -56,25 +56,21 @@ static int grow_rows(kv_cpu_backend *c, int n_in, kv_error *err) {
 typedef struct pack_call {
     const kv_cpu_kernels *k;
     const kv_matrix *m;
-    const float *w;
 } pack_call;
 
-static void pack_block(void *ctx, int i, int thread) {
+static void pack_block(void *ctx, int i, const float *rows, int n) {
     const pack_call *p = ctx;
-    (void)thread;
-    int left = p->m->n_out - i * KV_BLOCK, n = left < KV_BLOCK ? left : KV_BLOCK;
-    const float *src = p->w + (size_t)i * KV_BLOCK * p->m->n_in;
     uint8_t *dst = p->m->data + i * p->m->block_bytes;
     if (p->m->n_groups) {
-        p->k->pack_q8(dst, src, n, p->m->n_in);
+        p->k->pack_q8(dst, rows, n, p->m->n_in);
     } else {
-        p->k->pack_f32((float *)dst, src, n, p->m->n_in);
+        p->k->pack_f32((float *)dst, rows, n, p->m->n_in);
     }
 }
 
-int kv_cpu_matrix_create(kv_backend *b, const float *w, int n_out, int n_in, kv_matrix **out, kv_error *err) {
+int kv_cpu_matrix_create(kv_backend *b, const kv_weights *w, kv_matrix **out, kv_error *err) {
     kv_cpu_backend *c = (kv_cpu_backend *)b;
-    int fast = b->numerics == KV_FAST;
+    int fast = b->numerics == KV_FAST, n_out = w->n_out, n_in = w->n_in;
     *out = NULL;
     if (n_out < 1 || n_in < 1) return kv_fail(err, KV_EARG, "a matrix of %d x %d has no elements", n_out, n_in);
     int rc = grow_rows(c, n_in, err);
@@ -93,8 +89,12 @@ int kv_cpu_matrix_create(kv_backend *b, const float *w, int n_out, int n_in, kv_
         free(m);
         return kv_fail(err, KV_ENOMEM, "no memory for a %d x %d weight matrix (%zu bytes)", n_out, n_in, m_bytes);
     }
-    pack_call p = {c->k, m, w};
-    kv_threads_for(b->threads, m->n_blocks, pack_block, &p);
+    pack_call p = {c->k, m};
+    rc = kv_weights_blocks(w, b->threads, KV_BLOCK, pack_block, &p, err);
+    if (rc) {
+        kv_cpu_matrix_free(b, m);
+        return rc;
+    }
     *out = m;
     return KV_OK;
 }

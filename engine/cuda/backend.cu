@@ -12,6 +12,8 @@ extern "C" {
 #include "engine/cuda/synth.h"
 }
 
+enum { READERS = 16 }; /* threads that load: each copies some GB/s out of the page cache, a bus carries 25 to 50 */
+
 int kv_cuda_failed(cudaError_t rc, const char *what, kv_error *err) {
     cudaGetLastError(); /* reported here; the next launch must not find it again */
     return kv_fail(err, rc == cudaErrorMemoryAllocation ? KV_ENOMEM : KV_EUNSUPPORTED, "CUDA: %s: %s", what,
@@ -59,19 +61,6 @@ static int matrix_new(kv_cuda_backend *b, int n_out, int n_in, kv_matrix **out, 
     return KV_OK;
 }
 
-typedef struct round_job {
-    const float *w;
-    uint16_t *out;
-    size_t n;
-    int parts;
-} round_job;
-
-static void round_part(void *ctx, int i, int thread) {
-    const round_job *j = (const round_job *)ctx;
-    (void)thread;
-    for (size_t k = j->n * i / j->parts; k < j->n * (i + 1) / j->parts; k++) j->out[k] = kv_bf16_from(j->w[k]);
-}
-
 static void matrix_free(kv_backend *b, kv_matrix *m) {
     if (!m) return;
     kv_cuda_give((kv_cuda_backend *)b, KV_USE_WEIGHTS, m->data,
@@ -79,28 +68,20 @@ static void matrix_free(kv_backend *b, kv_matrix *m) {
     free(m);
 }
 
-static int matrix_create(kv_backend *base, const float *w, int n_out, int n_in, kv_matrix **out, kv_error *err) {
+static int matrix_create(kv_backend *base, const kv_weights *w, kv_matrix **out, kv_error *err) {
     kv_cuda_backend *b = (kv_cuda_backend *)base;
-    size_t n = (size_t)n_out * n_in;
-    int rc = matrix_new(b, n_out, n_in, out, err);
+    int rc = matrix_new(b, w->n_out, w->n_in, out, err);
     if (rc) return rc;
-    cudaError_t c;
-    if (b->type == KV_CUDA_F32) {
-        c = cudaMemcpyAsync((*out)->data, w, n * sizeof *w, cudaMemcpyHostToDevice, b->stream);
-    } else {
-        uint16_t *half = (uint16_t *)malloc(n * sizeof *half);
-        if (!half) {
-            matrix_free(base, *out);
-            return kv_fail(err, KV_ENOMEM, "out of memory rounding a matrix");
-        }
-        round_job job = {w, half, n, 4 * base->n_threads};
-        kv_threads_for(base->threads, job.parts, round_part, &job);
-        c = cudaMemcpyAsync((*out)->data, half, n * sizeof *half, cudaMemcpyHostToDevice, b->stream);
-        free(half);
+    rc = kv_cuda_upload(b, w, (*out)->data, err);
+    if (rc) {
+        matrix_free(base, *out);
+        *out = NULL;
     }
-    if (c == cudaSuccess) return KV_OK;
-    matrix_free(base, *out);
-    return kv_cuda_failed(c, "upload of weights", err);
+    return rc;
+}
+
+static int matrices_end(kv_backend *base, kv_error *err) {
+    return kv_cuda_upload_end((kv_cuda_backend *)base, err);
 }
 
 static int matrix_synth(kv_backend *base, uint64_t seed, uint64_t matrix, float std, int n_out, int n_in,
@@ -319,6 +300,7 @@ int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err) {
 static void destroy(kv_backend *base) {
     kv_cuda_backend *b = (kv_cuda_backend *)base;
     if (!b) return;
+    kv_cuda_upload_end(b, NULL);
     free_gates(b);
     free_model(b);
     kv_cuda_gemm_destroy(&b->gemm);
@@ -364,6 +346,7 @@ extern "C" int kv_cuda_runner_open(kv_engine *e, const kv_columns *c, const kv_s
 
 int kv_cuda_backend_create(kv_numerics numerics, int device, int n_threads, kv_backend **out, kv_error *err) {
     kv_cuda_backend *b = (kv_cuda_backend *)calloc(1, sizeof *b);
+    int n_cores = kv_threads_cores();
     if (!b) return kv_fail(err, KV_ENOMEM, "out of memory for the CUDA backend");
     b->device = device;
     b->type = numerics == KV_EXACT ? KV_CUDA_F32 : KV_CUDA_BF16;
@@ -371,12 +354,13 @@ int kv_cuda_backend_create(kv_numerics numerics, int device, int n_threads, kv_b
     b->ops.destroy = destroy;
     b->ops.matrix_create = matrix_create;
     b->ops.matrix_synth = matrix_synth;
+    b->ops.matrices_end = matrices_end;
     b->ops.matrix_free = matrix_free;
     b->ops.matrix_bytes = matrix_bytes;
     b->ops.matrix_format = matrix_format;
     b->base.ops = &b->ops;
     b->base.numerics = numerics;
-    b->base.n_threads = n_threads ? n_threads : 4;
+    b->base.n_threads = n_threads ? n_threads : n_cores < READERS ? n_cores : READERS;
     b->base.open_runner = kv_cuda_runner_open;
     b->base.gathers_embedding = 1;
     int rc = start_device(b, err);

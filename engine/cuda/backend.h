@@ -8,7 +8,8 @@
 extern "C" {
 #endif
 
-/* fast = bf16 weights and cache with fp32 sums, exact = fp32.  n_threads: of the host's part of loading. */
+/* fast = bf16 weights and cache with fp32 sums, exact = fp32.  n_threads: that load the weights, 0 = all
+ * cores, at most 16. */
 int kv_cuda_backend_create(kv_numerics numerics, int device, int n_threads, kv_backend **out, kv_error *err);
 void kv_cuda_backend_memory(const kv_backend *b, kv_memory *out);
 /* 1 when the scores, and the columns, of this setup are computed on the device. */

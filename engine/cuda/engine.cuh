@@ -64,6 +64,7 @@ typedef struct kv_cuda_backend {
     int *counters; /* (KV_CUDA_COUNTERS) */
     kv_cuda_model model;
     kv_cuda_gates gates;
+    struct kv_cuda_uploader *uploader; /* while matrices are made */
     size_t used[KV_N_USES], total, peak;
     int64_t n_allocs;
 } kv_cuda_backend;
@@ -86,6 +87,12 @@ static inline int kv_cuda_check(cudaError_t rc, const char *what, kv_error *err)
 /* Builds backend->model once; gates on the device, once per kv_gates. */
 int kv_cuda_bind_model(kv_engine *e, kv_error *err);
 int kv_cuda_bind_gates(kv_engine *e, const kv_gates *g, kv_error *err);
+
+/* upload.cu: the rows of w (n_out, n_in) to out in device memory, in the backend's type.  The last copies may be on
+ * their way still when it returns: they are ordered before what comes later on the stream.  End waits for them, says
+ * what went wrong with them, and gives back what uploading took. */
+int kv_cuda_upload(kv_cuda_backend *b, const kv_weights *w, void *out, kv_error *err);
+int kv_cuda_upload_end(kv_cuda_backend *b, kv_error *err);
 
 /* ---- runner.cu and its parts ------------------------------------------------------------------------------------- */
 

@@ -15,7 +15,8 @@ kv_backend *kv_test_backend(int isa, int numerics, int n_threads, int max_rows) 
 
 kv_matrix *kv_test_matrix(kv_backend *b, const float *w, int n_out, int n_in) {
     kv_matrix *m = NULL;
-    assert_int_equal(b->ops->matrix_create(b, w, n_out, n_in, &m, NULL), KV_OK);
+    kv_weights weights = kv_weights_of_floats(w, n_out, n_in);
+    assert_int_equal(b->ops->matrix_create(b, &weights, &m, NULL), KV_OK);
     return m;
 }
 
