@@ -14,7 +14,6 @@ static_assert(WARPS == COLUMNS, "a warp rotates the query of one column");
 typedef struct decode_args {
     kv_cuda_decode_attend d;
     int splits, max_splits; /* of a block, of a head */
-    int clustered;          /* the blocks of a head are a cluster */
     float *parts;           /* (n, n_kv_heads, max_splits, part_floats) */
 } decode_args;
 
@@ -120,12 +119,12 @@ template <int D> KV_DEVICE void patch_page(page_regs<D> &x, int at, const __nv_b
     }
 }
 
-/* Launch: (blocks of a head, n_kv_heads, n) blocks of THREADS. */
-template <int D>
-static __global__ void __launch_bounds__(THREADS, 2) attend_decode(const __grid_constant__ decode_args a) {
+/* Launch: (blocks of a head, n_kv_heads, n) blocks of THREADS, PER_SM of them on a multiprocessor. */
+template <int D, int PER_SM>
+static __global__ void __launch_bounds__(THREADS, PER_SM) attend_decode(const __grid_constant__ decode_args a) {
     __shared__ __align__(16) __nv_bfloat16 sq[COLUMNS][D + 8], sk[D], sv[D];
     __shared__ __align__(16) warp_parts<D> sh;
-    __shared__ __align__(16) partial own[COLUMNS * D / 2]; /* a whole head, or in a cluster the block's splits */
+    __shared__ __align__(16) partial own[COLUMNS * D / 2]; /* of a whole head: an entry belongs to one thread */
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, row = blockIdx.z, kv_head = blockIdx.y;
     const int group = a.d.n_heads / a.d.n_kv_heads, head = a.d.layer * a.d.n_kv_heads + kv_head;
     pdl_trigger();
@@ -192,56 +191,42 @@ static __global__ void __launch_bounds__(THREADS, 2) attend_decode(const __grid_
                 partial before = i > first ? own[k] : no_part();
                 merge_part(before, p);
                 own[k] = before;
-            } else if (a.clustered) {
-                own[(i - first) * live + k] = p;
             } else {
                 put_part<D>(parts + i * part_floats(D), c, d, p);
             }
         }
     }
-    int from = 0, to = live; /* the pairs that this block finishes */
-    if (!whole && a.clustered) {
-        const int n_blocks = (n_splits + a.splits - 1) / a.splits;
-        from = live * blockIdx.x / n_blocks;
-        to = live * (blockIdx.x + 1) / n_blocks;
-        cluster_sync();
-    } else if (!whole && !arrive_last(a.d.counters + (size_t)row * a.d.n_kv_heads + kv_head,
-                                      (n_splits + a.splits - 1) / a.splits)) {
+    if (!whole &&
+        !arrive_last(a.d.counters + (size_t)row * a.d.n_kv_heads + kv_head, (n_splits + a.splits - 1) / a.splits))
         return;
-    }
-    for (int k = from + threadIdx.x; k < to; k += THREADS) {
+    for (int k = threadIdx.x; k < live; k += THREADS) {
         const int c = k / (D / 2), d = k % (D / 2) * 2;
-        partial p = whole ? own[k] : no_part();
-        if (!whole && a.clustered)
-            for (int i = 0; i < n_splits; i++) merge_part(p, cluster_load(&own[i % a.splits * live + k], i / a.splits));
-        else if (!whole)
-            p = merge_parts<D>(parts, n_splits, c, d);
-        put_out<D>(a.d.out, a.d.lse, heads + c, d, p);
+        put_out<D>(a.d.out, a.d.lse, heads + c, d, whole ? own[k] : merge_parts<D>(parts, n_splits, c, d));
     }
-    if (!whole && a.clustered) cluster_sync(); /* nobody leaves while others read */
+}
+
+static int multiprocessors(void) {
+    int device = 0, n = 0;
+    if (cudaGetDevice(&device) != cudaSuccess) return 0;
+    return cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device) == cudaSuccess ? n : 0;
 }
 
 /* As many as it takes for all blocks to run at once, two on each multiprocessor.  Long heads have large splits, and one
  * a block shares the GPU best. */
-static int choose_splits(int heads, int max_splits) {
-    int device = 0, n_sm = 0;
-    if (cudaGetDevice(&device) != cudaSuccess ||
-        cudaDeviceGetAttribute(&n_sm, cudaDevAttrMultiProcessorCount, device) != cudaSuccess)
-        return 0;
+static int choose_splits(int heads, int max_splits, int n_sm) {
     if (max_splits > SPLITS_MOST) return 1;
     int splits = 1;
     while (splits < max_splits && heads * ((max_splits + splits - 1) / splits) > 2 * n_sm) splits++;
     return splits;
 }
 
-/* A head's blocks hand their parts over in shared memory when all clusters run at once; else through memory. */
-template <int D> static cudaError_t launch(decode_args *a, cudaStream_t stream) {
-    enum { PORTABLE = 8 };
-    int blocks = (a->max_splits + a->splits - 1) / a->splits, heads = a->d.n * a->d.n_kv_heads;
-    a->clustered = blocks > 1 && blocks <= PORTABLE && a->d.n_heads / a->d.n_kv_heads * a->splits <= COLUMNS &&
-                   clusters_at_once(attend_decode<D>, dim3(THREADS), blocks) >= heads;
-    return pdl_launch(attend_decode<D>, dim3(blocks, a->d.n_kv_heads, a->d.n), dim3(THREADS), 0, 1,
-                      a->clustered ? blocks : 1, stream, *a);
+/* Small heads leave room for a third block on a multiprocessor, where there are so many. */
+template <int D> static cudaError_t launch(const decode_args *a, int n_sm, cudaStream_t stream) {
+    enum { MORE = D <= 64 ? 3 : 2 };
+    dim3 grid((a->max_splits + a->splits - 1) / a->splits, a->d.n_kv_heads, a->d.n);
+    if ((int)(grid.x * grid.y * grid.z) <= 2 * n_sm)
+        return pdl_launch(attend_decode<D, 2>, grid, dim3(THREADS), 0, 1, stream, *a);
+    return pdl_launch(attend_decode<D, MORE>, grid, dim3(THREADS), 0, 1, stream, *a);
 }
 
 size_t kv_cuda_decode_attend_scratch_bytes(int n, int n_kv_heads, int head_dim, int most_slots) {
@@ -249,22 +234,23 @@ size_t kv_cuda_decode_attend_scratch_bytes(int n, int n_kv_heads, int head_dim, 
 }
 
 cudaError_t kv_cuda_decode_attend_slots(const kv_cuda_decode_attend *d, cudaStream_t stream) {
-    decode_args a = {*d, d->splits, most_splits(d->most_slots), 0, (float *)d->scratch};
+    decode_args a = {*d, d->splits, most_splits(d->most_slots), (float *)d->scratch};
+    int n_sm = multiprocessors();
     if (d->n_heads > d->n_kv_heads * KV_CUDA_GROUP_MAX || d->n * d->n_kv_heads > KV_CUDA_COUNTERS ||
         d->scratch_bytes < kv_cuda_decode_attend_scratch_bytes(d->n, d->n_kv_heads, d->head_dim, d->most_slots) ||
         d->splits < 0 || d->splits > SPLITS_MOST)
         return cudaErrorInvalidValue;
-    if (!a.splits) a.splits = choose_splits(d->n * d->n_kv_heads, a.max_splits);
-    if (!a.splits) return cudaErrorInvalidDevice;
+    if (!n_sm) return cudaErrorInvalidDevice;
+    if (!a.splits) a.splits = choose_splits(d->n * d->n_kv_heads, a.max_splits, n_sm);
     switch (d->head_dim) {
     case 32:
-        return launch<32>(&a, stream);
+        return launch<32>(&a, n_sm, stream);
     case 64:
-        return launch<64>(&a, stream);
+        return launch<64>(&a, n_sm, stream);
     case 96:
-        return launch<96>(&a, stream);
+        return launch<96>(&a, n_sm, stream);
     case 128:
-        return launch<128>(&a, stream);
+        return launch<128>(&a, n_sm, stream);
     }
     return cudaErrorInvalidValue;
 }

@@ -346,26 +346,6 @@ KV_DEVICE int arrive_last(int *counter, int n) {
     return last;
 }
 
-/* ---- a cluster of blocks shares a head ----------------------------------------------------------------------------
- */
-
-/* By all threads of all blocks: what any wrote to shared memory before is there for all. */
-KV_DEVICE void cluster_sync(void) {
-    asm volatile("barrier.cluster.arrive.release.aligned;\nbarrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-/* *p as the block of that rank has it. */
-KV_DEVICE partial cluster_load(const partial *p, int rank) {
-    uint32_t at = (uint32_t)__cvta_generic_to_shared(p);
-    partial v;
-    asm volatile("mapa.shared::cluster.u32 %0, %0, %1;" : "+r"(at) : "r"(rank));
-    asm volatile("ld.shared::cluster.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(v.m), "=f"(v.l), "=f"(v.o.x), "=f"(v.o.y)
-                 : "r"(at)
-                 : "memory");
-    return v;
-}
-
 /* The finished dims d and d + 1 of a head of the output, (heads, D); lse: (heads) or NULL. */
 template <int D> KV_DEVICE void put_out(__nv_bfloat16 *out, float *lse, size_t head, int d, const partial &p) {
     *(__nv_bfloat162 *)(out + head * D + d) = __floats2bfloat162_rn(p.o.x / p.l, p.o.y / p.l);

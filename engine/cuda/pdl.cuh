@@ -17,43 +17,21 @@ static __device__ inline void pdl_wait(void) {
     asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
-/* Launch with the attribute that lets the kernel start early; cluster: blocks of a thread block cluster, along x. */
+/* Launch with the attribute that lets the kernel start early. */
 template <typename... P, typename... A>
-static cudaError_t pdl_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, int early, int cluster,
+static cudaError_t pdl_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, int early,
                               cudaStream_t stream, A... args) {
-    cudaLaunchAttribute attr[2];
+    cudaLaunchAttribute attr;
+    attr.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attr.val.programmaticStreamSerializationAllowed = 1;
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
     config.stream = stream;
-    config.attrs = attr;
-    if (early) {
-        attr[config.numAttrs].id = cudaLaunchAttributeProgrammaticStreamSerialization;
-        attr[config.numAttrs++].val.programmaticStreamSerializationAllowed = 1;
-    }
-    if (cluster > 1) {
-        attr[config.numAttrs].id = cudaLaunchAttributeClusterDimension;
-        attr[config.numAttrs].val.clusterDim.x = cluster;
-        attr[config.numAttrs].val.clusterDim.y = attr[config.numAttrs].val.clusterDim.z = 1;
-        config.numAttrs++;
-    }
-    return cudaLaunchKernelEx(&config, kernel, P(args)...);
-}
-
-/* Clusters of that many blocks that the GPU runs at once; 0: not known. */
-template <typename... P> static int clusters_at_once(void (*kernel)(P...), dim3 block, int cluster) {
-    cudaLaunchAttribute attr;
-    cudaLaunchConfig_t config = {};
-    int n = 0;
-    attr.id = cudaLaunchAttributeClusterDimension;
-    attr.val.clusterDim.x = cluster;
-    attr.val.clusterDim.y = attr.val.clusterDim.z = 1;
-    config.gridDim = dim3(cluster);
-    config.blockDim = block;
     config.attrs = &attr;
-    config.numAttrs = 1;
-    return cudaOccupancyMaxActiveClusters(&n, kernel, &config) == cudaSuccess ? n : 0;
+    config.numAttrs = early ? 1 : 0;
+    return cudaLaunchKernelEx(&config, kernel, P(args)...);
 }
 
 #endif

@@ -236,7 +236,7 @@ static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream)
     size_t shared = (size_t)WARPS * TILES * TILE * 8 * GROUPS * sizeof(float);
     int slices = (a->n + 8 * GROUPS - 1) / (8 * GROUPS);
     return pdl_launch(multiply_rows<KIND, GROUPS, TILES, STEPS>, dim3(units < most ? units : most, slices),
-                      dim3(THREADS), shared, pdl, 1, stream, *a, n_tiles);
+                      dim3(THREADS), shared, pdl, stream, *a, n_tiles);
 }
 
 /* Two tiles at a time read x half as often; with few tiles it is better to give every multiprocessor one. */

@@ -44,49 +44,92 @@ template <int TILES> KV_DEVICE void add(sums<TILES> &to, const sums<TILES> &s) {
             for (int i = 0; i < 4; i++) to.v[t][g][i] += s.v[t][g][i];
 }
 
+/* Row and column of value i of a lane's sums. */
+KV_DEVICE int row_of(int tile, int i) {
+    return tile * TILE + threadIdx.x % 32 / 4 + 8 * (i / 2);
+}
+KV_DEVICE int column_of(int g, int i) {
+    return g * 8 + 2 * (threadIdx.x % 4) + i % 2;
+}
+
 KV_DEVICE void put_plain(const kv_cuda_skinny &a, const float *rstd, const columns &c, int tile, int g,
                          const float v[4]) {
-    const int lane = threadIdx.x % 32, tiles1 = (a.n_out + TILE - 1) / TILE, second = tile >= tiles1;
+    const int tiles1 = (a.n_out + TILE - 1) / TILE, second = tile >= tiles1;
     float *out = second ? a.out2 : a.out;
     const int n_out = second ? a.n_out2 : a.n_out, stride = second ? a.out2_stride : a.out_stride;
     if (second) tile -= tiles1;
 #pragma unroll
     for (int i = 0; i < 4; i++) {
-        int n = g * 8 + 2 * (lane % 4) + i % 2, at = tile * TILE + lane / 4 + 8 * (i / 2);
+        const int n = column_of(g, i), at = row_of(tile, i);
         if (n < c.n && at < n_out) out[(size_t)(c.first + n) * stride + at] = v[i] * rstd[n];
     }
 }
 
 KV_DEVICE void put_swiglu(const kv_cuda_skinny &a, const float *rstd, const columns &c, int tile, int g,
                           const float v[4]) {
-    const int lane = threadIdx.x % 32, at = tile * 8 + lane / 4;
+    const int at = tile * 8 + threadIdx.x % 32 / 4;
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        int n = g * 8 + 2 * (lane % 4) + i;
+        const int n = column_of(g, i);
         if (n >= c.n || at >= a.n_out) continue;
         a.h[(size_t)(c.first + n) * a.n_out + at] = __float2bfloat16_rn(swiglu(v[i] * rstd[n], v[i + 2] * rstd[n]));
     }
 }
 
-KV_DEVICE void put_residual(const kv_cuda_skinny &a, const columns &c, int n_tiles, int tile, int g, const float v[4]) {
-    const int lane = threadIdx.x % 32, row = tile * TILE + lane / 4;
+/* What a residual product adds to, fetched while the weights stream. */
+template <int TILES> struct residual_regs { float x[TILES][GROUPS][4], w[TILES][2]; };
+
+template <int TILES>
+KV_DEVICE void load_residual(const kv_cuda_skinny &a, const columns &c, int first, residual_regs<TILES> &r) {
+#pragma unroll
+    for (int t = 0; t < TILES; t++)
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int at = row_of(first + t, i);
+            if (i % 2 == 0) r.w[t][i / 2] = at < a.n_out ? a.norm_weight[at] : 0;
+#pragma unroll
+            for (int g = 0; g < GROUPS; g++) {
+                const int n = column_of(g, i);
+                r.x[t][g][i] = at < a.n_out && n < c.n ? __ldcg(a.residual + (size_t)(c.first + n) * a.n_out + at) : 0;
+            }
+        }
+}
+
+KV_DEVICE void put_residual(const kv_cuda_skinny &a, const columns &c, int n_tiles, int tile, int g, const float v[4],
+                            const float before[4], const float w[2]) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        const int n = g * 8 + 2 * (lane % 4) + i, is = n < c.n && tile < n_tiles;
+        const int n = column_of(g, i), is = n < c.n && tile < n_tiles;
         float square[2] = {0, 0};
 #pragma unroll
-        for (int half = 0; half < 2; half++) {
-            const int at = row + 8 * half;
+        for (int k = i; k < 4; k += 2) {
+            const int at = row_of(tile, k);
             if (!is || at >= a.n_out) continue;
             const size_t to = (size_t)(c.first + n) * a.n_out + at;
-            const float x = __ldcg(a.residual + to) + v[i + 2 * half];
+            const float x = before[k] + v[k];
             a.residual[to] = x;
-            a.normed[to] = __float2bfloat16_rn(x * a.norm_weight[at]);
-            square[half] = __fmul_rn(x, x);
+            a.normed[to] = __float2bfloat16_rn(x * w[k / 2]);
+            square[k / 2] = __fmul_rn(x, x);
         }
         float s = square[0] + square[1]; /* then over the rows, as the other kernel's lanes have them */
         for (int d = 16; d >= 4; d /= 2) s += __shfl_xor_sync(~0u, s, d);
-        if (is && lane / 4 == 0) a.squares_out[(size_t)(c.first + n) * n_tiles + tile] = s;
+        if (is && threadIdx.x % 32 / 4 == 0) a.squares_out[(size_t)(c.first + n) * n_tiles + tile] = s;
+    }
+}
+
+/* rstd of the block's columns: all of a warp's at once, each summed as load_rstd does. */
+KV_DEVICE void load_rstds(const kv_cuda_skinny &a, const columns &c, float *rstd) {
+    enum { EACH = COLUMNS / WARPS };
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const float *p = a.squares + (size_t)(c.first + warp * EACH) * a.n_squares;
+    float sum[EACH] = {};
+    for (int i = lane; i < a.n_squares; i += 32)
+#pragma unroll
+        for (int k = 0; k < EACH; k++) sum[k] += warp * EACH + k < c.n ? __ldcg(p + (size_t)k * a.n_squares + i) : 0;
+#pragma unroll
+    for (int k = 0; k < EACH; k++) {
+        const float s = warp_sum(sum[k], 32);
+        if (lane == 0) rstd[warp * EACH + k] = rsqrtf(s / (float)a.dim + a.eps);
     }
 }
 
@@ -129,12 +172,14 @@ static __global__ void __launch_bounds__(THREADS) multiply_wide(const __grid_con
 #pragma unroll
     for (int s = 0; s < DEPTH; s++) fetch_x(buf[s], s);
     if (a.squares) {
-        load_rstd<WARPS>(a, c.first, c.n, rstd);
+        load_rstds(a, c, rstd);
     } else if (threadIdx.x < COLUMNS) {
         rstd[threadIdx.x] = 1;
     }
     __syncthreads();
 
+    residual_regs<TILES> before;
+    if (KIND == KV_SKINNY_RESIDUAL) load_residual<TILES>(a, c, first, before);
     sums<TILES> total, run;
     clear(total);
     clear(run);
@@ -168,7 +213,7 @@ static __global__ void __launch_bounds__(THREADS) multiply_wide(const __grid_con
         for (int g = 0; g < GROUPS; g++) {
             const int tile = first + t;
             if (KIND == KV_SKINNY_RESIDUAL)
-                put_residual(a, c, n_tiles, tile, g, total.v[t][g]);
+                put_residual(a, c, n_tiles, tile, g, total.v[t][g], before.x[t][g], before.w[t]);
             else if (tile >= n_tiles)
                 continue;
             else if (KIND == KV_SKINNY_SWIGLU)
@@ -181,7 +226,7 @@ static __global__ void __launch_bounds__(THREADS) multiply_wide(const __grid_con
 template <int KIND, int TILES>
 static cudaError_t launch(const kv_cuda_skinny *a, int n_tiles, int pdl, cudaStream_t stream) {
     dim3 grid((n_tiles + TILES * WARPS - 1) / (TILES * WARPS), (a->n + COLUMNS - 1) / COLUMNS);
-    return pdl_launch(multiply_wide<KIND, TILES>, grid, dim3(THREADS), 0, pdl, 1, stream, *a, n_tiles);
+    return pdl_launch(multiply_wide<KIND, TILES>, grid, dim3(THREADS), 0, pdl, stream, *a, n_tiles);
 }
 
 /* Two tiles a warp read x half as often; with few tiles more warps are better. */
