@@ -101,7 +101,7 @@ typedef struct kv_cuda_row {
     kv_seq *seq;                        /* NULL: free */
     int slots, max_slots, decode_slots; /* of the fullest head now; of any ever; on average while decoding */
     int32_t *heads;                     /* (n_layers, n_kv_heads) slots of each; NULL: `slots` */
-    int64_t n_pages;                    /* with heads: pages of all */
+    int64_t n_held, n_pages;            /* with heads: slots and pages of all */
     int page_cap;
     void *pages; /* device (n_layers, n_kv_heads, page_cap) */
 } kv_cuda_row;

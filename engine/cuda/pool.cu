@@ -117,6 +117,7 @@ void kv_cuda_row_grow(kv_cuda_runner *r, int row, int n) {
     r->n_page_allocs += pages;
     if (!w->heads) return;
     w->n_pages += pages;
+    w->n_held += n * n_heads(r);
     for (int64_t h = 0; h < n_heads(r); h++) w->heads[h] += n;
 }
 
@@ -126,16 +127,14 @@ static int64_t row_pages(const kv_cuda_runner *r, const kv_cuda_row *w) {
 
 int64_t kv_cuda_row_held(const kv_cuda_runner *r, int row) {
     const kv_cuda_row *w = &r->rows[row];
-    int64_t held = 0;
-    if (!w->heads) return n_heads(r) * w->slots;
-    for (int64_t h = 0; h < n_heads(r); h++) held += w->heads[h];
-    return held;
+    return w->heads ? w->n_held : n_heads(r) * w->slots;
 }
 
 int kv_cuda_row_trigger_slots(const kv_cuda_runner *r, int row) {
     const kv_cuda_row *w = &r->rows[row];
     int most = 0, size = r->pooling.size;
     if (!w->heads) return w->slots;
+    if (size == n_heads(r)) return kv_pooled_slots(w->n_held, size);
     for (int64_t first = 0; first < n_heads(r); first += size) {
         int64_t held = 0;
         for (int i = 0; i < size; i++) held += w->heads[first + i];
@@ -180,6 +179,7 @@ void kv_cuda_row_reduced_heads(kv_cuda_runner *r, int row, const int32_t *n_kept
             int pages = kv_cuda_pages_of(w->heads[h]) - kv_cuda_pages_of(n_kept[h]);
             w->n_pages -= pages;
             r->n_live -= pages;
+            w->n_held -= w->heads[h] - n_kept[h];
             w->heads[h] = n_kept[h];
         }
         if (w->heads[h] > w->slots) w->slots = w->heads[h];
@@ -211,7 +211,7 @@ int kv_cuda_row_open(kv_cuda_runner *r, int row, int max_slots, kv_error *err) {
         w->page_cap = cap;
     }
     w->slots = 0;
-    w->n_pages = 0;
+    w->n_held = w->n_pages = 0;
     w->max_slots = max_slots;
     if (w->heads) memset(w->heads, 0, (size_t)n_heads(r) * sizeof *w->heads);
     set_seq<<<1, 1, 0, r->b->stream>>>(r->seqs + row, (void **)w->pages, w->page_cap, 0);
@@ -237,7 +237,7 @@ int kv_cuda_row_close(kv_cuda_runner *r, int row, kv_error *err) {
     release_pages<<<(unsigned)n_heads(r), 32, 0, r->b->stream>>>(r->seqs, row, r->free_pages, r->n_free);
     r->n_live -= row_pages(r, w);
     w->slots = 0;
-    w->n_pages = 0;
+    w->n_held = w->n_pages = 0;
     w->seq = NULL;
     r->membership = 1;
     cudaError_t c = cudaGetLastError();
