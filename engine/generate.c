@@ -5,9 +5,8 @@
  * so arrival order and batch size are free to follow what is fastest.
  *
  * Eviction.  After every forward, layers that hold S >= M+B slots are reduced to M (heads that share a budget: on
- * average, pooled.h); full prefill counts as one forward
- * per part of the prompt (context, question).  Streamed prefill runs chunks of C tokens and also reduces before a chunk
- * that would exceed M+B. */
+ * average, pooled.h); full prefill counts as one forward per part of the prompt (context, question).  Streamed prefill
+ * runs chunks of C tokens and also reduces before a chunk that would exceed M+B. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>

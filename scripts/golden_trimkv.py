@@ -4,9 +4,10 @@
 transformers runs the model in fp32; a cache of its own stands in for the library's and does what the method says
 (arXiv 2512.03324, 2605.09649): gates rg, rg2, rg3 and rg10 as modules, one log retention per new token and KV head,
 scores (T + 1 - p) lb or the sum over `lookahead` future steps, and after a forward every layer that holds S >= M + B
-slots is reduced to M.  `dbtrimkv` ranks the slots of all layers and heads together as soon as they are M + B on average
-and keeps M on average, `floor=m` of them outside the ranking; with pool=layer every layer does so alone.  Prefill `full` is one forward over the prompt; `stream:C` feeds chunks of C tokens and reduces
-to M before a chunk that would exceed M + B.
+slots is reduced to M.  `dbtrimkv` ranks the slots of all layers and heads together as soon as they are M + B per head on
+average, and keeps M per head on average, `floor=m` of them outside the ranking; with pool=layer every layer does so
+alone.  Prefill `full` is one forward over the prompt; `stream:C` feeds chunks of C tokens and reduces to M before a
+chunk that would exceed M + B.
 
 Before anything is written the program must reproduce worked numbers of the method, and with a cache that never fills
 what transformers says without one.  Every case takes the first prompt of the pool at which no decision is close: the
@@ -246,7 +247,8 @@ class PooledCache(RetentionCache):
         pools = [[(i, h) for h in range(self.n_heads)] for i in range(self.n_layers)]
         if not self.by_layer:
             pools = [sum(pools, [])]
-        gaps = [self.reduce_pool(heads, budget) for heads in pools if sum(len(self.pos[x]) for x in heads) > len(heads) * budget]
+        gaps = [self.reduce_pool(heads, budget) for heads in pools
+                if sum(len(self.pos[x]) for x in heads) > len(heads) * budget]
         return [[self.pos[i, h].tolist() for h in range(self.n_heads)] for i in range(self.n_layers)], min(gaps)
 
 

@@ -147,8 +147,8 @@ static void bits_do_not_depend_on_the_batch_or_a_shared_prefill(void **st) {
     enum { N = 12 };
     static const char *const specs[] = {"dbtrimkv", "dbtrimkv:floor=4", "dbtrimkv:pool=layer:lookahead=8"};
     static const int batches[] = {2, 5, N};
+    static int32_t prompts[N * TH_MAX_PROMPT];
     int n_tokens[N];
-    int32_t *prompts = malloc(sizeof(int32_t) * N * TH_MAX_PROMPT);
     for (int i = 0; i < N; i++) n_tokens[i] = 3 + i * 29 % 97;
     for (int numerics = 0; numerics < KV_N_NUMERICS; numerics++)
         for (size_t k = 0; k < sizeof specs / sizeof *specs; k++) {
@@ -182,7 +182,6 @@ static void bits_do_not_depend_on_the_batch_or_a_shared_prefill(void **st) {
             th_policy_close(&p);
             kv_engine_close(e);
         }
-    free(prompts);
 }
 
 static void a_score_that_is_no_number_ends_the_sequence_with_its_head(void **st) {

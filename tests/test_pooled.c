@@ -31,7 +31,7 @@ typedef struct pool {
     int32_t pos[MAX_HEADS][MAX_N], kept[MAX_HEADS][MAX_N], scratch[MAX_HEADS * MAX_N];
 } pool;
 
-/* Heads of n_slots[h] slots at the last positions before 100, all with the same scores as given, in a row. */
+/* Heads of n_slots[h] slots at the last positions before 100; scores: those of all heads, one after the other. */
 static void fill(pool *p, int n, const int *n_slots, const float *scores) {
     p->n = n;
     for (int h = 0; h < n; h++) {
@@ -61,15 +61,13 @@ static void equal_scores_go_to_the_newer_position_then_to_the_later_head(void **
     assert_int_equal(run_select(&p, 2, 0, 0, 0), 0); /* two newest of every head */
     for (int h = 0; h < 3; h++) expect_kept(&p, h, 2, (int[]){2, 3});
     fill(&p, 2, (int[]){3, 4}, zeros);
-    p.heads[0].n_slots = 3;
     assert_int_equal(run_select(&p, 1, 0, 0, 0), 0); /* the newest of each */
     expect_kept(&p, 0, 1, (int[]){2});
     expect_kept(&p, 1, 1, (int[]){3});
     fill(&p, 3, (int[]){4, 4, 4}, zeros);
-    p.n = 3;
     for (int h = 0; h < 3; h++) p.pos[h][3] = 200 - h; /* head 0 has the newest, head 1 the next */
     p.score[2][3] = -1;
-    assert_int_equal(run_select(&p, 1, 0, 0, 0), 0); /* three of 200, 199, then position 98 of the last head */
+    assert_int_equal(run_select(&p, 1, 0, 0, 0), 0); /* positions 200 and 199, then 98 of the last head */
     expect_kept(&p, 0, 1, (int[]){3});
     expect_kept(&p, 1, 1, (int[]){3});
     expect_kept(&p, 2, 1, (int[]){2});

@@ -385,7 +385,7 @@ static int is_due(const kv_cuda_runner *r, const kv_seq *s) {
     return slots >= r->setup->budget + r->setup->buffer && slots > r->setup->budget;
 }
 
-/* The same where heads share a budget: it does not bound a head. */
+/* bound_slots where heads share a budget, which does not bound a head: twice as much at a time, then in steps. */
 static int bound_shared(const kv_cuda_runner *r, kv_seq *const *seqs, int n) {
     enum { LEAST = 256, STEP = 4096 };
     int most = LEAST;
