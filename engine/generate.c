@@ -4,13 +4,14 @@
  * decode step over every live sequence.  Which sequences share a forward changes no bit of any of them (backend.h),
  * so arrival order and batch size are free to follow what is fastest.
  *
- * Eviction.  After every forward, layers that hold S >= M+B slots are reduced to M; full prefill counts as one forward
- * per part of the prompt (context, question).  Streamed prefill runs chunks of C tokens and also reduces before a chunk
- * that would exceed M+B. */
+ * Eviction.  After every forward, layers that hold S >= M+B slots are reduced to M (heads that share a budget: on
+ * average, pooled.h); full prefill counts as one forward per part of the prompt (context, question).  Streamed prefill
+ * runs chunks of C tokens and also reduces before a chunk that would exceed M+B. */
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
+#include "engine/pooled.h"
 #include "engine/runner.h"
 
 enum { MAX_LAG = 2 };
@@ -88,8 +89,9 @@ static int evicts(const loop *lp) {
 
 /* No cache of this run ever holds more slots than this. */
 static int most_slots(const loop *lp, const run *r) {
-    int all = r->req.n_prompt + r->limit, kept = lp->setup->budget + lp->setup->buffer;
+    int all = r->req.n_prompt + r->limit;
     if (!evicts(lp)) return all;
+    int kept = kv_pooled_most(lp->setup, kv_pooling_of(lp->setup, &lp->e->model.info.shape), all);
     if (!lp->o->chunk || r->req.prefix) kept = (r->req.n_prompt > kept ? r->req.n_prompt : kept) + 1;
     return kept < all ? kept : all;
 }

@@ -84,6 +84,7 @@ typedef struct kv_runner_ops {
      * err set; the others run. */
     int (*forward)(kv_runner *r, kv_segment *segs, int n, const kv_trace *trace, kv_error *err);
     /* Reduces every layer of seqs[i] that holds at least at[i] slots to the setup's budget; at[i] = 0 leaves it alone.
+     * Heads that share a budget (pooled.h) are reduced together, by what they hold on average.
      * A score that is no number is reported by status[i], now or with the sequence's next result. */
     void (*reduce)(kv_runner *r, kv_seq *const *seqs, const int *at, int n, int *status, kv_error *errs,
                    const kv_trace *trace);
@@ -96,7 +97,7 @@ typedef struct kv_runner_ops {
     int (*fetch)(kv_runner *r, kv_result *out, kv_error *err);
     /* Log-probabilities of the logits behind the sequence's last fetched result; only while nothing is in flight. */
     int (*top)(kv_runner *r, kv_seq *s, int n_top, kv_top *out, kv_error *err);
-    /* Slots of the fullest layer. */
+    /* Slots of the fullest layer; where heads share a budget, of the fullest pool on average (kv_pooled_slots). */
     int (*slots)(const kv_runner *r, const kv_seq *s);
     size_t (*seq_bytes)(const kv_runner *r, const kv_seq *s);
     void (*counts)(kv_runner *r, kv_runner_counts *out);

@@ -2,7 +2,8 @@
  *
  * A small network per layer turns the input of the attention block (rg, rg10) or the token's rotated key and value
  * (rg2, rg3) into the log retention lb <= 0 of every KV head; the formulas are in policy.h.  The activation is SiLU,
- * that of every model with published gates.  fp32 here, where the authors' code runs in the model's bf16. */
+ * that of every model with published gates.  fp32 here, where the authors' code runs in the model's bf16.  A slot's
+ * score is its lb decayed over its age: nothing else is looked at, and beta never enters attention. */
 #include "policies/gate.h"
 
 #include <math.h>
@@ -115,6 +116,23 @@ void kv_gate_observe(const kv_gates *g, int head_dim, int bf16, const kv_service
         for (size_t i = 0; i < (size_t)n * n_kv; i++) {
             float sum = rounded(bf16, rounded(bf16, z[i]) + w->bias[i % n_kv]);
             a->stats[((size_t)from * n_kv + i) * (size_t)n_stats + (size_t)col] = rounded(bf16, logsigmoid(sum));
+        }
+    }
+}
+
+/* ln(1 - e^x) for x < 0. */
+static double log1mexp(double x) {
+    return x < -0.6931471805599453 ? log1p(-exp(x)) : log(-expm1(x));
+}
+
+void kv_gate_score(const kv_score_args *a, const float *lb, int lookahead, float *score) {
+    for (int i = 0; i < a->n_slots; i++) {
+        if (lookahead == 1) {
+            score[i] = (float)(a->n_seen + 1 - a->pos[i]) * lb[i];
+        } else {
+            double x = lb[i];
+            double gain = x > -1e-7 ? log(lookahead) : log1mexp(lookahead * x) - log1mexp(x);
+            score[i] = (float)((a->n_seen + 2 - a->pos[i]) * x + gain);
         }
     }
 }

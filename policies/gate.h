@@ -25,6 +25,12 @@ int kv_gate_check(const kv_gates *g, const kv_shape *shape, const char *policy, 
 void kv_gate_observe(const kv_gates *g, int head_dim, int bf16, const kv_services *sv, const kv_observe_args *a,
                      int n_stats, int col);
 
+/* score (n_slots) = log retention lb (n_slots) decayed to the present, with T = a->n_seen:
+ *   lookahead=1   (T + 1 - p) lb                                                  (the authors' default)
+ *   lookahead=n   (T + 2 - p) lb + ln(1 - e^(n lb)) - ln(1 - e^lb)  = ln of the sum of beta^(T+2-p+m), m < n
+ * Where lb > -1e-7 the latter uses its limit, ln n, instead of inf - inf. */
+void kv_gate_score(const kv_score_args *a, const float *lb, int lookahead, float *score);
+
 #ifdef __cplusplus
 }
 #endif

@@ -7,7 +7,8 @@
  * What it needs to see is declared as flags, and the engine computes only that.
  *
  * Budget M and buffer B are slots per layer and KV head.  The engine triggers: after a forward, a layer
- * holding S >= M+B slots is reduced to M (policies are never asked for less or more).
+ * holding S >= M+B slots is reduced to M (policies are never asked for less or more).  Heads may share their budget
+ * (kv_pool): then S is what they hold on average, they keep M each on average, and their lengths differ.
  *
  * A policy includes this header and nothing else of the project; one with retention gates also gate.h. */
 #ifndef KV_POLICY_H
@@ -34,6 +35,13 @@ typedef struct kv_option {
     const char *choices;
     const char *help;
 } kv_option;
+
+/* Which heads share a budget of M slots each. */
+typedef enum kv_pool {
+    KV_POOL_HEAD,  /* none: every head keeps M */
+    KV_POOL_LAYER, /* the KV heads of a layer keep n_kv_heads M together (as in Ada-KV, arXiv 2407.11550) */
+    KV_POOL_MODEL  /* all keep n_layers n_kv_heads M together (DBTrimKV, arXiv 2605.09649) */
+} kv_pool;
 
 /* Retention gates (arXiv 2512.03324, 2605.09649), fp32, matrices [out, in] row-major.  When a token is appended they
  * give lb = logsigmoid(z) of every KV head, z (n_kv_heads) from x (n_in): rg    x = hidden state after the input layer
@@ -125,6 +133,9 @@ typedef struct kv_policy {
     void (*close)(void *state); /* NULL when open allocates nothing */
     /* Protection: slots with pos < *n_sink and the newest *n_recent slots outrank every score.  NULL = none. */
     void (*protect)(const void *state, int *n_sink, int *n_recent);
+    /* The heads that share their budget, and *floor: slots of each head's M that are not shared (0 on entry).  NULL =
+     * KV_POOL_HEAD.  Shared slots go to the best scores of all; a head may end with none. */
+    kv_pool (*pool)(const void *state, int *floor);
     int (*window)(const void *state); /* queries wanted, with KV_NEED_QUERIES */
     void (*observe)(const void *state, const kv_services *sv, const kv_observe_args *a);
     void (*score)(const void *state, const kv_score_args *a, float *score /* (n_slots) */); /* the definition */

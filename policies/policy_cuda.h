@@ -23,7 +23,7 @@ typedef struct kv_cuda_seq {
 } kv_cuda_seq;
 
 /* The heads to reduce.  A head (i, layer, kv_head) takes part when it holds at least `at` slots and more than `budget`;
- * kernels return at once for the others. */
+ * kernels return at once for the others.  Where heads share a budget all take part: at 0, budget -1. */
 typedef struct kv_cuda_heads {
     kv_page_layout layout;
     const kv_cuda_seq *seqs; /* device: all sequences */

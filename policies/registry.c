@@ -13,10 +13,11 @@
 #include <string.h>
 
 extern const kv_policy kv_policy_full, kv_policy_window, kv_policy_random, kv_policy_h2o, kv_policy_snapkv,
-    kv_policy_trimkv;
+    kv_policy_trimkv, kv_policy_dbtrimkv;
 
 static const kv_policy *const policies[] = {
-    &kv_policy_full, &kv_policy_window, &kv_policy_random, &kv_policy_h2o, &kv_policy_snapkv, &kv_policy_trimkv,
+    &kv_policy_full,   &kv_policy_window, &kv_policy_random,   &kv_policy_h2o,
+    &kv_policy_snapkv, &kv_policy_trimkv, &kv_policy_dbtrimkv,
 };
 enum { N_POLICIES = sizeof policies / sizeof *policies, MAX_WORD = 64 };
 

@@ -1,13 +1,11 @@
 /* trimkv.c - learned retention gates (TRIM-KV, arXiv:2512.03324).
  *
  * A small gate per layer (gate.h) predicts, once, when a token is appended, the log retention lb = ln beta <= 0 of
- * every KV head.  With T tokens seen, a slot of position p scores
- *   lookahead=1   (T + 1 - p) lb                                                  (the authors' default)
- *   lookahead=n   (T + 2 - p) lb + ln(1 - e^(n lb)) - ln(1 - e^lb)  = ln of the sum of beta^(T+2-p+m), m < n
- * so it decays geometrically with age; nothing else is looked at, and beta never enters attention.  Slots of different
- * age cross over as T grows: scores are recomputed at every trigger.  knorm=1 adds ln |k| of the cached key (the
- * authors' knorm_alpha), window=w protects the newest w slots, round=bf16 rounds the gate where the authors' bf16 code
- * does (each linear map, activation, bias, logsigmoid), for parity with their rankings.
+ * every KV head.  With T tokens seen, a slot of position p scores (T + 1 - p) lb, or with lookahead=n the sum of its
+ * retention over n future steps (kv_gate_score): it decays geometrically with age.  Slots of different age cross over
+ * as T grows: scores are recomputed at every trigger.  knorm=1 adds ln |k| of the cached key (the authors'
+ * knorm_alpha), window=w protects the newest w slots, round=bf16 rounds the gate where the authors' bf16 code does
+ * (each linear map, activation, bias, logsigmoid), for parity with their rankings.
  *
  * Columns: lb, and ln |k| (0 unless knorm=1), since what a policy declares is fixed: 4 bytes more than lb alone.
  *
@@ -72,24 +70,10 @@ static void trimkv_observe(const void *state, const kv_services *sv, const kv_ob
     for (size_t i = 0; i < n; i++) a->stats[i * N_STATS + STAT_LNK] = s->knorm ? log_norm(a->k + i * d, (int)d) : 0;
 }
 
-/* ln(1 - e^x) for x < 0. */
-static double log1mexp(double x) {
-    return x < -0.6931471805599453 ? log1p(-exp(x)) : log(-expm1(x));
-}
-
 static void trimkv_score(const void *state, const kv_score_args *a, float *score) {
     const trimkv_state *s = state;
-    const float *lb = a->stats[STAT_LB], *lnk = a->stats[STAT_LNK];
-    for (int i = 0; i < a->n_slots; i++) {
-        if (s->lookahead == 1) {
-            score[i] = (float)(a->n_seen + 1 - a->pos[i]) * lb[i];
-        } else {
-            double x = lb[i];
-            double gain = x > -1e-7 ? log(s->lookahead) : log1mexp(s->lookahead * x) - log1mexp(x);
-            score[i] = (float)((a->n_seen + 2 - a->pos[i]) * x + gain);
-        }
-        if (s->knorm) score[i] += lnk[i];
-    }
+    kv_gate_score(a, a->stats[STAT_LB], s->lookahead, score);
+    for (int i = 0; s->knorm && i < a->n_slots; i++) score[i] += a->stats[STAT_LNK][i];
 }
 
 #ifdef KV_HAVE_CUDA

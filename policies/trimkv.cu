@@ -1,4 +1,4 @@
-/* trimkv.cu - the scores of trimkv.c (retention decayed to the present) on a device.
+/* trimkv.cu - the scores of trimkv.c and dbtrimkv.c (retention decayed to the present) on a device.
  *
  * With lookahead 1 the same bits as the definition; longer ones differ by what two libraries' exp and log do. */
 #include "policies/heads.cuh"
@@ -30,7 +30,7 @@ static __global__ void score_retention(const __grid_constant__ kv_cuda_heads h, 
 }
 
 extern "C" int kv_cuda_score_retention(const kv_cuda_heads *h, int lookahead, int knorm) {
-    if (h->layout.n_cols < h->first_stat + 2) return cudaErrorInvalidValue;
+    if (h->layout.n_cols < h->first_stat + 1 + (knorm != 0)) return cudaErrorInvalidValue;
     if (kv_cuda_heads_count(h) == 0) return cudaSuccess;
     score_retention<<<kv_cuda_score_grid(h), KV_CUDA_SCORE_THREADS, 0, (cudaStream_t)h->stream>>>(*h, lookahead, knorm);
     return cudaGetLastError();

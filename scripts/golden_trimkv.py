@@ -4,8 +4,10 @@
 transformers runs the model in fp32; a cache of its own stands in for the library's and does what the method says
 (arXiv 2512.03324, 2605.09649): gates rg, rg2, rg3 and rg10 as modules, one log retention per new token and KV head,
 scores (T + 1 - p) lb or the sum over `lookahead` future steps, and after a forward every layer that holds S >= M + B
-slots is reduced to M.  Prefill `full` is one forward over the prompt; `stream:C` feeds chunks of C tokens and reduces
-to M before a chunk that would exceed M + B.
+slots is reduced to M.  `dbtrimkv` ranks the slots of all layers and heads together as soon as they are M + B per head on
+average, and keeps M per head on average, `floor=m` of them outside the ranking; with pool=layer every layer does so
+alone.  Prefill `full` is one forward over the prompt; `stream:C` feeds chunks of C tokens and reduces to M before a
+chunk that would exceed M + B.
 
 Before anything is written the program must reproduce worked numbers of the method, and with a cache that never fills
 what transformers says without one.  Every case takes the first prompt of the pool at which no decision is close: the
@@ -38,6 +40,10 @@ CASES = [(t, "trimkv", m, b, p) for t in TYPES for m in (1, 7, 32) for b in CHUN
          for p in ("full", f"stream:{CHUNKS[b]}")]
 CASES += [("rg", "trimkv:lookahead=4", 7, 7, "full"), ("rg10", "trimkv:lookahead=64", 32, 7, "stream:5"),
           ("rg", "trimkv:window=3", 7, 7, "full"), ("rg3", "trimkv:window=2:lookahead=2", 7, 7, "stream:5")]
+CASES += [("rg10", "dbtrimkv", m, b, p) for m in (7, 32) for b in CHUNKS for p in ("full", f"stream:{CHUNKS[b]}")]
+CASES += [("rg", "dbtrimkv", 7, 7, "full"), ("rg10", "dbtrimkv:floor=3", 7, 7, "stream:5"),
+          ("rg3", "dbtrimkv:lookahead=4:floor=2", 7, 7, "full"), ("rg10", "dbtrimkv:pool=layer", 7, 7, "full"),
+          ("rg2", "dbtrimkv:pool=layer", 16, 7, "stream:5")]
 
 
 # Gates ---------------------------------------------------------------------------------------------------------------
@@ -150,6 +156,11 @@ class RetentionCache:
     def slots(self):
         return self.lb[0].shape[1] if self.lb else 0
 
+    def mask(self, layer, n):
+        """(heads or 1, n, slots + n): what each of n new tokens sees"""
+        past = self.slots()
+        return torch.ones(1, n, past + n, dtype=torch.bool).tril(past)
+
     def reduce(self, budget):
         """-> kept positions (layer, head, M), smallest gap"""
         kept, gaps = [], []
@@ -168,11 +179,88 @@ class RetentionCache:
         return kept, min(gaps)
 
 
+class PooledCache(RetentionCache):
+    """Heads of unlike lengths that share a budget.  Attention sees them padded in front to the longest of the layer,
+    with a mask per head."""
+
+    def __init__(self, model, kind, gates, policy):
+        super().__init__(model, kind, gates, policy)
+        options = dict(o.split("=") for o in policy.split(":")[1:])
+        self.floor, self.by_layer = int(options.get("floor", 0)), options.get("pool") == "layer"
+        self.n_layers, self.n_heads = model.config.num_hidden_layers, model.config.num_key_value_heads
+        self.group = model.config.num_attention_heads // self.n_heads
+        for store in (self.k, self.v, self.lb, self.pos):
+            store.update({(i, h): None for i in range(self.n_layers) for h in range(self.n_heads)})
+
+    def lengths(self, layer):
+        return [0 if self.pos[layer, h] is None else len(self.pos[layer, h]) for h in range(self.n_heads)]
+
+    def slots(self):
+        """Of the fullest pool, per head, rounded down"""
+        held = [self.lengths(i) for i in range(self.n_layers)]
+        return max(sum(x) // len(x) for x in held) if self.by_layer else sum(map(sum, held)) // sum(map(len, held))
+
+    def mask(self, layer, n):
+        past = self.lengths(layer)
+        rows = []
+        for x in past:
+            seen = torch.ones(n, x + n, dtype=torch.bool).tril(x)
+            rows.append(F.pad(seen, (max(past) - x, 0)))
+        return torch.stack(rows).repeat_interleave(self.group, 0)
+
+    def note_hidden(self, module, args, kwargs):
+        super().note_hidden(module, args, kwargs)
+        seen = self.mask(module.layer_idx, self.hidden[module.layer_idx].shape[0])
+        mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[None]
+        return args, {**kwargs, "attention_mask": mask}
+
+    def update(self, k, v, layer, *unused):
+        n = k.shape[2]
+        lb = self.gates[layer](gate_input(self.kind, self.hidden[layer], k[0], v[0])).T.double()
+        pos = torch.arange(self.seen, self.seen + n)
+        for h in range(self.n_heads):
+            for store, new in ((self.k, k[0, h]), (self.v, v[0, h]), (self.lb, lb[h]), (self.pos, pos)):
+                store[layer, h] = new if store[layer, h] is None else torch.cat([store[layer, h], new])
+        most = max(self.lengths(layer))
+        padded = [torch.stack([F.pad(store[layer, h], (0, 0, most - len(store[layer, h]), 0))
+                               for h in range(self.n_heads)])[None] for store in (self.k, self.v)]
+        return padded[0], padded[1]
+
+    def reduce_pool(self, heads, budget):
+        scores = [retention_scores(self.lb[x], self.pos[x], self.seen, self.lookahead) for x in heads]
+        flat = torch.cat(scores)
+        won, gap = keep_best(flat, len(heads) * (budget - self.floor))
+        owner = torch.repeat_interleave(torch.arange(len(heads)), torch.tensor([len(s) for s in scores]))
+        gaps = [gap]
+        for x, s, count in zip(heads, scores, torch.bincount(owner[won], minlength=len(heads)).tolist()):
+            if count + self.floor >= len(s):
+                continue
+            at = torch.arange(0)
+            if count + self.floor:
+                at, gap = keep_best(s, count + self.floor)
+                gaps.append(gap if self.floor else math.inf)
+            for store in (self.k, self.v, self.lb, self.pos):
+                store[x] = store[x][at]
+        return min(gaps)
+
+    def reduce(self, budget):
+        pools = [[(i, h) for h in range(self.n_heads)] for i in range(self.n_layers)]
+        if not self.by_layer:
+            pools = [sum(pools, [])]
+        gaps = [self.reduce_pool(heads, budget) for heads in pools
+                if sum(len(self.pos[x]) for x in heads) > len(heads) * budget]
+        return [[self.pos[i, h].tolist() for h in range(self.n_heads)] for i in range(self.n_layers)], min(gaps)
+
+
+def open_cache(model, kind, gates, policy):
+    return (PooledCache if policy.startswith("dbtrimkv") else RetentionCache)(model, kind, gates, policy)
+
+
 @torch.no_grad()
 def forward(model, cache, ids):
-    n, past = len(ids), cache.slots()
-    visible = torch.ones(n, past + n, dtype=torch.bool).tril(past)
-    mask = torch.zeros(n, past + n).masked_fill(~visible, torch.finfo(torch.float32).min)[None, None]
+    n = len(ids)
+    seen = cache.mask(0, n)
+    mask = torch.zeros(seen.shape).masked_fill(~seen, torch.finfo(torch.float32).min)[None]
     pos = torch.arange(cache.seen, cache.seen + n)[None]
     out = model(torch.tensor([ids]), attention_mask=mask, position_ids=pos, past_key_values=cache, use_cache=True)
     cache.seen += n
@@ -282,8 +370,8 @@ def check_pool():
 def check_forward(model, gates, ids):
     """A cache that never fills, in one piece and in pieces, against transformers without a cache."""
     want = gc.logits_of(model, ids)
-    for chunk in (len(ids), 6):
-        cache = RetentionCache(model, "rg", gates, "trimkv")
+    for chunk, policy in ((len(ids), "trimkv"), (6, "trimkv"), (6, "dbtrimkv")):
+        cache = open_cache(model, "rg", gates, policy)
         got = torch.cat([forward(model, cache, ids[i:i + chunk]) for i in range(0, len(ids), chunk)])
         cache.close()
         close(got, want, 2e-4)
@@ -325,7 +413,7 @@ def run_case(model, gates, pool, first, case):
     kind, policy, budget, buffer, prefill = case
     for tried in range(len(pool)):
         at = (first + tried) % len(pool)
-        cache = RetentionCache(model, kind, gates[kind], policy)
+        cache = open_cache(model, kind, gates[kind], policy)
         tokens, lead, triggers, gap = generate(model, cache, pool[at], MAX_NEW, budget, buffer, prefill)
         cache.close()
         if lead >= LEAD and gap >= MARGIN and triggers:

@@ -179,9 +179,9 @@ sanitize_engine() {
         work=$(mktemp -d) || return
         step "memcheck trimbench speed, $numerics" "$out/sanitizer.log" 600 \
             compute-sanitizer --tool memcheck --error-exitcode 1 \
-            "$trimbench" speed --backend cuda --model synth:tiny --policy full,window,random,h2o,snapkv,trimkv \
-            --budget 32 --buffer 16 --prefill full,stream:16 --ctx 70 --batch 3 --max-new 50 --reps 1 --warmup 1 \
-            --numerics $numerics --quiet --db "$work/check.sqlite"
+            "$trimbench" speed --backend cuda --model synth:tiny \
+            --policy full,window,random,h2o,snapkv,trimkv,dbtrimkv --budget 32 --buffer 16 --prefill full,stream:16 \
+            --ctx 70 --batch 3 --max-new 50 --reps 1 --warmup 1 --numerics $numerics --quiet --db "$work/check.sqlite"
         rm -rf "$work"
     done
 }

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/pooled.h"
 #include "tests/support/harness.h"
 #include "tests/support/ref_scores.h"
 
@@ -27,10 +28,17 @@ typedef struct history {
     int n_events[MAX_LAYERS][MAX_HEADS], live[MAX_LAYERS][MAX_HEADS];
 } history;
 
+/* What is left of the heads that share a budget: the worst score that stayed, the best that left. */
+typedef struct shared {
+    int n_kept;
+    double worst_kept, best_dropped, size;
+} shared;
+
 typedef struct watch {
     const kv_engine *e;
     const th_policy *p;
-    int chunk;
+    int chunk, n_sharing; /* heads that share a budget, 1: none do */
+    shared pool;
     th_result *results; /* request_user points into this array */
     history *h;         /* (N_SEQS) */
     int n_evictions, n_near_ties;
@@ -58,22 +66,72 @@ static void on_append(void *user, void *request_user, int layer, int n, const in
         memcpy(h->k[layer] + pos[i] * nk, k + i * nk, nk * sizeof(float));
     }
     h->n_seen[layer] += n;
-    int limit = w->p->setup.budget + w->p->setup.buffer;
+    int limit = w->p->setup.budget + w->p->setup.buffer, held = 0;
+    int limited = !w->p->setup.policy->never_evicts && (w->chunk || pos[0] >= h->n_prompt);
     for (int head = 0; head < s->n_kv_heads; head++) {
         add_event(h, layer, head, KV_REF_APPEND, pos, n);
         h->live[layer][head] += n;
-        if (!w->p->setup.policy->never_evicts && (w->chunk || pos[0] >= h->n_prompt) && h->live[layer][head] > limit)
+        if (limited && w->n_sharing == 1 && h->live[layer][head] > limit)
             fail_msg("%s holds %d slots at position %d, more than M+B = %d", w->p->spec.canonical, h->live[layer][head],
                      pos[0], limit);
     }
+    if (!limited || w->n_sharing == 1 || layer < s->n_layers - 1) return;
+    int n_heads = s->n_layers * s->n_kv_heads;
+    for (int i = 0; i < n_heads; i++) held += h->live[i / s->n_kv_heads][i % s->n_kv_heads];
+    if (held > n_heads * limit)
+        fail_msg("%s holds %d slots at position %d, more than M+B = %d in each of %d heads", w->p->spec.canonical, held,
+                 pos[0], limit, n_heads);
+}
+
+static void near_tie(watch *w, double margin, double size, int layer, int head, int n_seen) {
+    if (!(margin <= 2e-5 * size))
+        fail_msg("%s, layer %d, head %d, T = %d: other slots were kept although the border is %g wide",
+                 w->p->spec.canonical, layer, head, n_seen, margin);
+    w->n_near_ties++;
+}
+
+/* Heads with a budget of their own: the best `budget` stay. */
+static void check_alone(watch *w, const double *score, const int32_t *live, int n, const int32_t *kept, int n_kept,
+                        int layer, int head, int n_seen) {
+    int32_t want[MAX_T];
+    int n_sink, n_recent, differ = 0;
+    double size = 0, margin;
+    kv_error err;
+    assert_int_equal(n_kept, w->p->setup.budget);
+    if (kv_ref_protect(&w->p->spec, w->p->setup.budget, &n_sink, &n_recent, &err)) fail_msg("%s", err.text);
+    assert_int_equal(kv_ref_select(score, live, n, w->p->setup.budget, n_sink, n_recent, want, &margin), n_kept);
+    for (int i = 0; i < n_kept; i++) differ |= live[want[i]] != kept[i];
+    for (int i = 0; i < n; i++) size = fmax(size, fabs(score[i]));
+    if (differ) near_tie(w, margin, size, layer, head, n_seen);
+}
+
+/* Heads that share: behind the last of them, all that stayed must be at least as good as what left. */
+static void check_shared(watch *w, const double *score, const int32_t *live, int n, const int32_t *kept, int n_kept,
+                         int layer, int head, int n_seen) {
+    shared *p = &w->pool;
+    int index = layer * kv_engine_info(w->e)->shape.n_kv_heads + head;
+    if (index % w->n_sharing == 0) *p = (shared){0, INFINITY, -INFINITY, 0};
+    p->n_kept += n_kept;
+    for (int i = 0, k = 0; i < n; i++) {
+        int stays = k < n_kept && kept[k] == live[i];
+        k += stays;
+        if (stays)
+            p->worst_kept = fmin(p->worst_kept, score[i]);
+        else
+            p->best_dropped = fmax(p->best_dropped, score[i]);
+        p->size = fmax(p->size, fabs(score[i]));
+    }
+    if ((index + 1) % w->n_sharing) return;
+    assert_int_equal(p->n_kept, w->n_sharing * w->p->setup.budget);
+    if (p->worst_kept < p->best_dropped) near_tie(w, p->best_dropped - p->worst_kept, p->size, layer, head, n_seen);
 }
 
 static void on_evict(void *user, void *request_user, int layer, int head, int n_seen, const int32_t *before,
                      int n_before, const int32_t *kept, int n_kept) {
     watch *w = user;
     history *h = &w->h[(th_result *)request_user - w->results];
-    int32_t live[MAX_T], want[MAX_T];
-    double score[MAX_T], margin;
+    int32_t live[MAX_T];
+    double score[MAX_T];
     kv_error err;
     kv_ref_trace t = {.shape = kv_engine_info(w->e)->shape,
                       .layer = layer,
@@ -87,26 +145,13 @@ static void on_evict(void *user, void *request_user, int layer, int head, int n_
                       .events = h->events[layer][head],
                       .n_events = h->n_events[layer][head]};
     assert_int_equal(n_seen, h->n_seen[layer]);
-    assert_int_equal(n_kept, w->p->setup.budget);
     for (int i = 1; i < n_kept; i++) assert_true(kept[i - 1] < kept[i]); /* temporal order */
     int n = kv_ref_score(&w->p->spec, &t, live, score, &err);
     if (n < 0) fail_msg("%s", err.text);
     assert_int_equal(n, n_before);
     assert_memory_equal(live, before, (size_t)n * sizeof *live);
-    int n_sink, n_recent;
-    if (kv_ref_protect(&w->p->spec, w->p->setup.budget, &n_sink, &n_recent, &err)) fail_msg("%s", err.text);
-    assert_int_equal(kv_ref_select(score, live, n, w->p->setup.budget, n_sink, n_recent, want, &margin), n_kept);
-    int differ = 0;
-    for (int i = 0; i < n_kept; i++) differ |= live[want[i]] != kept[i];
+    (w->n_sharing == 1 ? check_alone : check_shared)(w, score, live, n, kept, n_kept, layer, head, n_seen);
     w->n_evictions++;
-    if (differ) {
-        double size = 0;
-        for (int i = 0; i < n; i++) size = fmax(size, fabs(score[i]));
-        if (!(margin <= 2e-5 * size))
-            fail_msg("%s, layer %d, head %d, T = %d: other slots were kept although the border is %g wide",
-                     w->p->spec.canonical, layer, head, n_seen, margin);
-        w->n_near_ties++;
-    }
     add_event(h, layer, head, KV_REF_EVICT, kept, n_kept);
     h->live[layer][head] = n_kept;
 }
@@ -149,7 +194,8 @@ static int replay(const char *name, int budget, int buffer, int chunk, int *near
     int32_t *prompts = malloc(sizeof(int32_t) * N_SEQS * TH_MAX_PROMPT);
     th_random_prompts(prompts, n_tokens, N_SEQS, kv_engine_info(e)->n_vocab, 21);
     th_result results[N_SEQS];
-    watch w = {e, &p, chunk, results, history_new(e, n_tokens), 0, 0};
+    int n_sharing = kv_pooling_of(&p.setup, &kv_engine_info(e)->shape).size;
+    watch w = {e, &p, chunk, n_sharing, {0}, results, history_new(e, n_tokens), 0, 0};
     kv_trace trace = {&w, on_append, on_evict};
     th_config cfg = {.batch = N_SEQS,
                      .chunk = chunk,

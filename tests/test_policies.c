@@ -504,6 +504,74 @@ static void trimkv_gate_does_not_depend_on_how_rows_are_cut(void **st) {
     close_policy(&o);
 }
 
+/* dbtrimkv --------------------------------------------------------------------------------------------------- */
+
+static const kv_shape shape_pool = {.n_layers = 2, .n_heads = 2, .n_kv_heads = 2, .head_dim = 2, .dim = 3};
+static const kv_gate_layer two_layers[2] = {{.w1 = w1[0], .b1 = b1, .w2 = w2[0], .bias = bias},
+                                            {.w1 = w1[0], .b1 = b1, .w2 = w2[0], .bias = bias}};
+static const kv_gates pool_gates = {KV_GATE_RG, 2, 3, 2, 2, two_layers, 0};
+
+/* Two layers of two heads with three tokens each, T = 3; masks: which tokens every head keeps of a budget of 2. */
+static void dbtrimkv_case(const char *spec, const char *const masks[4]) {
+    static const double betas[4][3] = {{.9, .5, .7}, {.99, .98, .6}, {.3, .4, .95}, {.8, .85, .2}};
+    static const double want[4][3] = {{-.421442, -2.079442, -.713350},
+                                      {-.040201, -.060608, -1.021651},
+                                      {-4.815891, -2.748872, -.102587},
+                                      {-.892574, -.487557, -3.218876}};
+    float score[4][3];
+    int32_t kept[4][3], scratch[12];
+    kv_select_head heads[4];
+    int floor = 0, bad;
+    opened o = open_policy(spec, shape_pool, 2, 0, &pool_gates);
+    for (int h = 0; h < 4; h++) {
+        float lb[3];
+        const float *stats[1] = {lb};
+        for (int i = 0; i < 3; i++) lb[i] = (float)log(betas[h][i]);
+        kv_score_args a = {.layer = h / 2, .kv_head = h % 2, .n_slots = 3, .n_seen = 3, .pos = eight, .stats = stats};
+        o.spec.policy->score(o.state, &a, score[h]);
+        assert_near(score[h], want[h], 3, 1e-6);
+        heads[h] = (kv_select_head){score[h], eight, 3, kept[h], 0};
+    }
+    int size = o.spec.policy->pool(o.state, &floor) == KV_POOL_MODEL ? 4 : 2;
+    for (int first = 0; first < 4; first += size)
+        assert_int_equal(kv_select_pooled(heads + first, size, 2, floor, 0, 0, scratch, &bad), KV_OK);
+    for (int h = 0; h < 4; h++) {
+        char got[4] = "000";
+        for (int i = 0; i < heads[h].n_kept; i++) got[kept[h][i]] = '1';
+        assert_string_equal(got, masks[h]);
+    }
+    close_policy(&o);
+}
+
+static void dbtrimkv_ranks_all_heads_together(void **st) {
+    (void)st;
+    dbtrimkv_case("dbtrimkv", (const char *const[]){"101", "111", "001", "110"});
+}
+
+/* Each head's first slot counts for itself: lengths 2 3 2 1 where the authors' flat cache has 3 2 2 1. */
+static void dbtrimkv_floor_counts_every_slot_for_its_own_head(void **st) {
+    (void)st;
+    dbtrimkv_case("dbtrimkv:floor=1", (const char *const[]){"101", "111", "011", "010"});
+}
+
+static void dbtrimkv_shares_inside_a_layer(void **st) {
+    (void)st;
+    dbtrimkv_case("dbtrimkv:pool=layer", (const char *const[]){"101", "110", "011", "110"});
+}
+
+static void dbtrimkv_refuses_a_floor_above_the_budget(void **st) {
+    (void)st;
+    kv_policy_spec spec;
+    kv_error err;
+    void *state;
+    assert_int_equal(kv_policy_parse("dbtrimkv:floor=3", &spec, &err), KV_OK);
+    kv_policy_args args = {spec.values, 2, 1, 0, &pool_gates};
+    assert_int_equal(spec.policy->open(&state, &shape_pool, &args, &err), KV_EARG);
+    args.gates = NULL;
+    assert_int_equal(spec.policy->open(&state, &shape_pool, &args, &err), KV_EARG);
+    assert_non_null(strstr(err.text, "--gates"));
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(window_keeps_sinks_and_newest),
@@ -531,6 +599,10 @@ int main(void) {
         cmocka_unit_test(trimkv_gate_rounds_ties_to_even),
         cmocka_unit_test(trimkv_gate_is_stable_at_both_ends),
         cmocka_unit_test(trimkv_gate_does_not_depend_on_how_rows_are_cut),
+        cmocka_unit_test(dbtrimkv_ranks_all_heads_together),
+        cmocka_unit_test(dbtrimkv_floor_counts_every_slot_for_its_own_head),
+        cmocka_unit_test(dbtrimkv_shares_inside_a_layer),
+        cmocka_unit_test(dbtrimkv_refuses_a_floor_above_the_budget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

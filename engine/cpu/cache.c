@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/pooled.h"
+
 int kv_cache_init(kv_cache *c, kv_page_pool *pool, int n_layers, int n_kv_heads, kv_error *err) {
     size_t n = (size_t)n_layers * n_kv_heads;
     memset(c, 0, sizeof *c);
@@ -97,6 +99,16 @@ int kv_cache_layer_slots(const kv_cache *c, int layer) {
     for (int h = 0; h < c->n_kv_heads; h++) {
         int n = kv_cache_head(c, layer, h)->n_slots;
         if (n > most) most = n;
+    }
+    return most;
+}
+
+int kv_cache_pool_slots(const kv_cache *c, int size) {
+    int most = 0;
+    for (int first = 0; first < c->n_layers * c->n_kv_heads; first += size) {
+        int64_t held = 0;
+        for (int i = first; i < first + size; i++) held += c->heads[i].n_slots;
+        if (kv_pooled_slots(held, size) > most) most = kv_pooled_slots(held, size);
     }
     return most;
 }

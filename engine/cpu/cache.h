@@ -30,4 +30,7 @@ void kv_cache_truncate(kv_cache *c, int layer, int head, int n);
 double kv_cache_mean_slots(const kv_cache *c);
 int kv_cache_layer_slots(const kv_cache *c, int layer);
 
+/* kv_pooled_slots of the fullest of the pools, `size` consecutive heads each. */
+int kv_cache_pool_slots(const kv_cache *c, int size);
+
 #endif

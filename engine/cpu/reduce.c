@@ -1,32 +1,24 @@
 /* reduce.c - eviction: score every live slot, select, compact, give pages back.
  *
  * Runs after the last layer of a forward.  Each (sequence, layer, KV head) is independent, so they are spread over the
- * threads; a traced run goes in order instead.  The policy sees contiguous copies of what it declared, the shared
- * selector decides, and the backend moves the slots. */
-#include "engine/cpu/runner.h"
+ * threads; a traced run goes in order instead (heads that share a budget: reduce_pooled.c).  The policy sees contiguous
+ * copies of what it declared, the shared selector decides, and the backend moves the slots. */
+#include "engine/cpu/reduce.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#include "policies/select.h"
-
-/* One head's scratch: score, keys, columns, queries, policy scratch, positions, kept, selector scratch. */
-typedef struct scratch {
-    float *score, *keys, *cols, *queries, *policy;
-    int32_t *pos, *kept, *select;
-} scratch;
 
 typedef struct head_job {
     int seq, layer, head;
 } head_job;
 
-static size_t scratch_bytes(const kv_shape *s, const kv_columns *c, int n_slots) {
+size_t kv_cpu_scratch_bytes(const kv_shape *s, const kv_columns *c, int n_slots) {
     size_t group = (size_t)s->n_heads / s->n_kv_heads, n = (size_t)n_slots;
     size_t floats = n * (1 + s->head_dim + c->n_cols + c->window + 4) + (size_t)c->window * group * s->head_dim;
-    return floats * sizeof(float) + 3 * n * sizeof(int32_t);
+    return (floats * sizeof(float) + 3 * n * sizeof(int32_t) + 63) & ~(size_t)63;
 }
 
-static void scratch_cut(scratch *sc, char *mem, const kv_shape *s, const kv_columns *c, int n_slots) {
+void kv_cpu_scratch_cut(kv_cpu_scratch *sc, char *mem, const kv_shape *s, const kv_columns *c, int n_slots) {
     size_t group = (size_t)s->n_heads / s->n_kv_heads, n = (size_t)n_slots;
     sc->score = (float *)mem;
     sc->keys = sc->score + n;
@@ -51,14 +43,14 @@ static int copy_queries(const kv_shape *s, const kv_seq *q, int window, int laye
     return n;
 }
 
-/* Slots to keep of one head; negative KV_E* when a score is no number. */
-static int choose(kv_engine *e, const kv_seq *q, int layer, int head, const scratch *sc) {
+void kv_cpu_score_head(kv_engine *e, const kv_seq *q, int layer, int head, const kv_cpu_scratch *sc) {
     const kv_shape *s = &e->model.info.shape;
     const kv_columns *c = q->columns;
     const kv_policy *pol = q->setup->policy;
     const kv_head_slots *h = kv_cache_head(&kv_cpu_seq_of(q)->cache, layer, head);
     const float *stats[KV_MAX_STATS] = {NULL};
     int n = h->n_slots;
+    if (n == 0) return;
     e->backend->ops->gather(e->backend, kv_page_pool_layout(kv_cpu_seq_of(q)->cache.pool), h,
                             pol->needs & KV_NEED_KEYS ? sc->keys : NULL, sc->pos, c->n_cols ? sc->cols : NULL);
     for (int k = 0; k < pol->n_stats; k++) stats[k] = sc->cols + (size_t)(c->has_mass + k) * n;
@@ -78,24 +70,25 @@ static int choose(kv_engine *e, const kv_seq *q, int layer, int head, const scra
         a.n_queries = copy_queries(s, q, pol->window(q->setup->state), layer, head, sc->queries);
     }
     pol->score(q->setup->state, &a, sc->score);
-    int n_sink = 0, n_recent = 0;
-    if (pol->protect) pol->protect(q->setup->state, &n_sink, &n_recent);
-    return kv_select(sc->score, sc->pos, n, q->setup->budget, n_sink, n_recent, sc->kept, sc->select);
 }
 
-static int count_moved(const int32_t *kept, int n) {
+int kv_cpu_count_moved(const int32_t *kept, int n) {
     int i = 0;
     while (i < n && kept[i] == i) i++;
     return n - i;
 }
 
-static int reduce_head(kv_engine *e, kv_seq *q, int layer, int head, const scratch *sc, int *moved,
+/* Slots kept; negative KV_E* when a score is no number. */
+static int reduce_head(kv_engine *e, kv_seq *q, int layer, int head, const kv_cpu_scratch *sc, int *moved,
                        const kv_trace *trace) {
     kv_head_slots *h = kv_cache_head(&kv_cpu_seq_of(q)->cache, layer, head);
-    int n = h->n_slots, keep = choose(e, q, layer, head, sc);
+    int n = h->n_slots, n_sink = 0, n_recent = 0;
+    kv_cpu_score_head(e, q, layer, head, sc);
+    if (q->setup->policy->protect) q->setup->policy->protect(q->setup->state, &n_sink, &n_recent);
+    int keep = kv_select(sc->score, sc->pos, n, q->setup->budget, n_sink, n_recent, sc->kept, sc->select);
     if (keep < 0) return keep;
     e->backend->ops->compact(e->backend, kv_page_pool_layout(kv_cpu_seq_of(q)->cache.pool), h, sc->kept, keep);
-    *moved = count_moved(sc->kept, keep);
+    *moved = kv_cpu_count_moved(sc->kept, keep);
     if (trace && trace->on_evict) {
         for (int i = 0; i < keep; i++) sc->select[i] = sc->pos[sc->kept[i]];
         trace->on_evict(trace->user, q->request_user, layer, head, q->n_seen, sc->pos, n, sc->select, keep);
@@ -158,16 +151,23 @@ typedef struct reduce_jobs {
 static void reduce_one(void *ctx, int j, int thread) {
     const reduce_jobs *r = ctx;
     const head_job *job = &r->jobs[j];
-    scratch sc;
-    scratch_cut(&sc, r->mem + r->each * (size_t)thread, &r->e->model.info.shape, r->seqs[0]->columns, r->n_slots);
+    kv_cpu_scratch sc;
+    kv_cpu_scratch_cut(&sc, r->mem + r->each * (size_t)thread, &r->e->model.info.shape, r->seqs[0]->columns,
+                       r->n_slots);
     r->keep[j] = reduce_head(r->e, r->seqs[job->seq], job->layer, job->head, &sc, &r->moved[j], r->trace);
 }
 
 void kv_cpu_reduce(kv_engine *e, kv_seq *const *seqs, const int *at, int n_seqs, int *status, kv_error *errs,
                    const kv_trace *trace) {
+    kv_pooling p = kv_pooling_of(seqs[0]->setup, &e->model.info.shape);
+    if (p.size > 1) {
+        for (int i = 0; i < n_seqs; i++)
+            status[i] = at[i] ? kv_cpu_reduce_pooled(e, seqs[i], p, at[i], trace, &errs[i]) : KV_OK;
+        return;
+    }
     head_job *jobs;
     int n_slots, n = list_jobs(seqs, at, n_seqs, &jobs, &n_slots);
-    size_t each = n ? (scratch_bytes(&e->model.info.shape, seqs[0]->columns, n_slots) + 63) & ~(size_t)63 : 0;
+    size_t each = n ? kv_cpu_scratch_bytes(&e->model.info.shape, seqs[0]->columns, n_slots) : 0;
     char *mem = n ? malloc(each * (size_t)e->backend->n_threads) : NULL;
     int *keep = n ? malloc(2 * (size_t)n * sizeof *keep) : NULL;
     for (int i = 0; i < n_seqs; i++) status[i] = KV_OK;

@@ -104,14 +104,7 @@ static int forward(kv_runner *r, kv_segment *segs, int n, const kv_trace *trace,
 }
 
 static int slots(const kv_runner *r, const kv_seq *s) {
-    const kv_cache *c = &kv_cpu_seq_of(s)->cache;
-    int most = 0;
-    (void)r;
-    for (int l = 0; l < c->n_layers; l++) {
-        int n = kv_cache_layer_slots(c, l);
-        if (n > most) most = n;
-    }
-    return most;
+    return kv_cache_pool_slots(&kv_cpu_seq_of(s)->cache, ((const kv_cpu_runner *)r)->pooling.size);
 }
 
 static void reduce(kv_runner *r, kv_seq *const *seqs, const int *at, int n, int *status, kv_error *errs,
@@ -275,6 +268,7 @@ int kv_cpu_runner_open(kv_engine *e, const kv_columns *c, const kv_setup *setup,
     r->base = (kv_runner){&ops, e, 0};
     r->columns = c;
     r->setup = setup;
+    r->pooling = kv_pooling_of(setup, &e->model.info.shape);
     r->max_seqs = max_seqs;
     r->logits = malloc((size_t)max_seqs * e->model.info.n_vocab * sizeof *r->logits);
     r->ready = calloc((size_t)max_seqs, sizeof *r->ready);

@@ -3,6 +3,7 @@
 #define KV_CPU_RUNNER_H
 
 #include "engine/cpu/cache.h"
+#include "engine/pooled.h"
 #include "engine/runner.h"
 
 enum {
@@ -28,6 +29,7 @@ typedef struct kv_cpu_runner {
     kv_page_pool *pool;
     const kv_columns *columns;
     const kv_setup *setup;
+    kv_pooling pooling;
     int max_seqs;
     float *logits;    /* (max_seqs, n_vocab) */
     uint64_t *keys;   /* (max_seqs, n_vocab): sampling scratch, NULL while everything is greedy */

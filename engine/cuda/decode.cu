@@ -198,7 +198,7 @@ static void enqueue_attend(pass *p, int layer) {
     a.counters = b->counters;
     double bytes = 0;
     for (int i = 0; p->profile && i < p->n; i++)
-        if (r->rows[i].seq) bytes += (double)r->rows[i].slots * s->n_kv_heads * 4 * s->head_dim;
+        if (r->rows[i].seq) bytes += (double)kv_cuda_row_held(r, i) / s->n_layers * 4 * s->head_dim;
     open_mark(p);
     close_mark(p, "attend", bytes, 1, kv_cuda_decode_attend_slots(&a, b->stream));
 }

@@ -8,6 +8,7 @@
 
 extern "C" {
 #include "engine/cuda/backend.h"
+#include "engine/pooled.h"
 #include "engine/runner.h"
 }
 
@@ -102,11 +103,13 @@ typedef struct kv_cuda_buffer {
     size_t bytes;
 } kv_cuda_buffer;
 
-/* Host's knowledge of one row's sequence.  Every head of it holds the same number of slots (no policy here is ragged),
- * so counts need no reading back. */
+/* Host's knowledge of one row's sequence.  Every head of it holds the same number of slots, unless heads share a
+ * budget: then the host selects what they keep, and so knows their counts, too.  Nothing is read back. */
 typedef struct kv_cuda_row {
     kv_seq *seq;                        /* NULL: free */
-    int slots, max_slots, decode_slots; /* held; most ever; most while decoding */
+    int slots, max_slots, decode_slots; /* of the fullest head now; of any ever; on average while decoding */
+    int32_t *heads;                     /* (n_layers, n_kv_heads) slots of each; NULL: `slots` */
+    int64_t n_held, n_pages;            /* with heads: slots and pages of all */
     int page_cap;
     void *pages; /* device (n_layers, n_kv_heads, page_cap) */
 } kv_cuda_row;
@@ -142,6 +145,7 @@ typedef struct kv_cuda_runner {
     kv_cuda_backend *b;
     const kv_columns *columns;
     const kv_setup *setup;
+    kv_pooling pooling;
     kv_page_layout layout;
     int max_seqs;
     kv_cuda_set sets[KV_MAX_COLUMN_SETS];
@@ -158,9 +162,10 @@ typedef struct kv_cuda_runner {
     int32_t *n_free; /* device */
     int64_t n_pages, n_live, live_peak, n_page_allocs;
 
-    kv_cuda_row *rows; /* (max_seqs) */
-    int membership;    /* rows came or went since the last step */
-    int n_members;     /* of the last step */
+    kv_cuda_row *rows;   /* (max_seqs) */
+    int32_t *head_slots; /* (max_seqs, n_layers, n_kv_heads) behind rows[].heads, or NULL */
+    int membership;      /* rows came or went since the last step */
+    int n_members;       /* of the last step */
     int64_t n_steps;
 
     /* device, (max_seqs) each */
@@ -219,11 +224,19 @@ int kv_cuda_row_open(kv_cuda_runner *r, int row, int max_slots, kv_error *err);
 int kv_cuda_row_close(kv_cuda_runner *r, int row, kv_error *err);
 /* n more slots for each listed row (host lists, n rows); the host's counts change too. */
 int kv_cuda_extend_rows(kv_cuda_runner *r, const int32_t *rows, const int32_t *counts, int n, kv_error *err);
-/* Page bytes that a row holds; and its sequence's record of what it holds now, most so far included. */
+/* Slots of all heads of a row together; what its trigger looks at (kv_pooled_slots of the fullest pool); page bytes;
+ * and pages that its decode steps may still take. */
+int64_t kv_cuda_row_held(const kv_cuda_runner *r, int row);
+int kv_cuda_row_trigger_slots(const kv_cuda_runner *r, int row);
 size_t kv_cuda_row_bytes(const kv_cuda_runner *r, int row);
+int64_t kv_cuda_row_decode_pages(const kv_cuda_runner *r, int row);
+/* Its sequence's record of what it holds now, most so far included. */
 void kv_cuda_account_held(kv_cuda_runner *r, kv_seq *q);
-/* The host's counts of rows that were just reduced to `slots`. */
+/* The host's counts of a row whose heads each get n more slots, with the pages that these take. */
+void kv_cuda_row_grow(kv_cuda_runner *r, int row, int n);
+/* The same for rows that were just reduced: every head to `slots`, or head i to n_kept[i] (negative: as before). */
 void kv_cuda_row_reduced(kv_cuda_runner *r, int row, int slots);
+void kv_cuda_row_reduced_heads(kv_cuda_runner *r, int row, const int32_t *n_kept);
 
 /* forward.cu: rows of prompts, and every step of the fp32 path */
 int kv_cuda_forward_rows(kv_cuda_runner *r, kv_segment *segs, int n, const kv_trace *trace, kv_error *err);
@@ -243,12 +256,21 @@ int kv_cuda_sampling_prepare(kv_cuda_runner *r, int n_rows, kv_error *err);
 cudaError_t kv_cuda_sample_publish(kv_cuda_runner *r, int n_rows, const int32_t *skip);
 
 /* evict.cu */
+/* Room for n rows at once; heads that share a budget go row by row. */
 int kv_cuda_evict_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *err);
 /* Score, select, compact for those of seq_of (device, n) that hold at least `at` slots. */
 cudaError_t kv_cuda_evict_enqueue(kv_cuda_runner *r, const int32_t *seq_of, int n, int at, int most_slots);
 /* Rows (host list) that hold at least at[i] slots go to the budget; waits when scores or the trace need the host. */
 int kv_cuda_evict_rows(kv_cuda_runner *r, const int32_t *rows, const int *at, int n, const kv_trace *trace,
                        kv_error *err);
+
+/* The heads of rows seq_of (device, n) that hold at least `at` slots and more than the budget. */
+kv_cuda_heads kv_cuda_evict_heads(const kv_cuda_runner *r, const int32_t *seq_of, int n, int at, int most_slots);
+/* How they are reduced; kept and n_kept lie behind each other in runner.kept. */
+kv_cuda_reduce kv_cuda_evict_reduce(const kv_cuda_runner *r, const kv_cuda_heads *h);
+
+/* evict_pooled.cu: one row whose heads share budgets; every pool that holds `at` slots per head goes to the budget. */
+int kv_cuda_evict_pooled(kv_cuda_runner *r, int32_t row, int at, const kv_trace *trace, kv_error *err);
 
 /* host_policy.cu: definitions run on the host */
 int kv_cuda_observe_on_host(kv_cuda_runner *r, int layer, int n, const void *hidden, const void *k, const void *v,

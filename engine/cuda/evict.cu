@@ -19,6 +19,7 @@ static int sees_queries(const kv_cuda_runner *r) {
 }
 
 int kv_cuda_evict_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *err) {
+    if (r->pooling.size > 1) n = 1;
     size_t slots = n * heads_of(r) * stride_of(most_slots);
     int rc = kv_cuda_grow(r, &r->score, KV_USE_WORKSPACE, slots * sizeof(float), "scores", err);
     if (rc == KV_OK)
@@ -30,7 +31,7 @@ int kv_cuda_evict_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *er
     return rc;
 }
 
-static kv_cuda_heads describe(const kv_cuda_runner *r, const int32_t *seq_of, int n, int at, int most_slots) {
+kv_cuda_heads kv_cuda_evict_heads(const kv_cuda_runner *r, const int32_t *seq_of, int n, int at, int most_slots) {
     const kv_shape *s = &r->base.engine->model.info.shape;
     kv_cuda_heads h = {};
     h.layout = r->layout;
@@ -64,7 +65,7 @@ static __global__ void keep_newest(const __grid_constant__ kv_cuda_reduce r) {
     if (threadIdx.x == 0) r.n_kept[blockIdx.x] = n;
 }
 
-static cudaError_t select_compact(kv_cuda_runner *r, const kv_cuda_heads *h) {
+kv_cuda_reduce kv_cuda_evict_reduce(const kv_cuda_runner *r, const kv_cuda_heads *h) {
     kv_cuda_reduce d = {};
     d.heads = *h;
     if (r->setup->policy->protect) r->setup->policy->protect(r->setup->state, &d.n_sink, &d.n_recent);
@@ -74,6 +75,11 @@ static cudaError_t select_compact(kv_cuda_runner *r, const kv_cuda_heads *h) {
     d.n_free = r->n_free;
     d.n_moved = r->n_moved;
     d.bad = r->bad;
+    return d;
+}
+
+static cudaError_t select_compact(kv_cuda_runner *r, const kv_cuda_heads *h) {
+    kv_cuda_reduce d = kv_cuda_evict_reduce(r, h);
     cudaError_t rc = kv_cuda_select_slots(&d, r->b->stream);
     if (rc != cudaSuccess) return rc;
     keep_newest<<<(unsigned)kv_cuda_heads_count(h), 128, 0, r->b->stream>>>(d);
@@ -82,7 +88,7 @@ static cudaError_t select_compact(kv_cuda_runner *r, const kv_cuda_heads *h) {
 }
 
 cudaError_t kv_cuda_evict_enqueue(kv_cuda_runner *r, const int32_t *seq_of, int n, int at, int most_slots) {
-    kv_cuda_heads h = describe(r, seq_of, n, at, most_slots);
+    kv_cuda_heads h = kv_cuda_evict_heads(r, seq_of, n, at, most_slots);
     cudaError_t rc = (cudaError_t)r->setup->policy->score_cuda(r->setup->state, &h);
     return rc == cudaSuccess ? select_compact(r, &h) : rc;
 }
@@ -129,7 +135,7 @@ static int evict_row(kv_cuda_runner *r, int32_t row, int at, const kv_trace *tra
     cudaError_t c = cudaSuccess;
     if (rc == KV_OK) c = cudaMemcpyAsync(r->list, &row, sizeof row, cudaMemcpyHostToDevice, r->b->stream);
     if (rc == KV_OK && c == cudaSuccess && r->host_score) {
-        kv_cuda_heads h = describe(r, r->list, 1, at, slots);
+        kv_cuda_heads h = kv_cuda_evict_heads(r, r->list, 1, at, slots);
         rc = kv_cuda_score_on_host(r, &h, &row, 1, err);
         if (rc == KV_OK) c = select_compact(r, &h);
     } else if (rc == KV_OK && c == cudaSuccess) {
@@ -148,9 +154,9 @@ int kv_cuda_evict_rows(kv_cuda_runner *r, const int32_t *rows, const int *at, in
                        kv_error *err) {
     const kv_trace *told = trace && trace->on_evict ? trace : NULL;
     for (int i = 0; i < n; i++) {
-        int slots = r->rows[rows[i]].slots;
+        int slots = kv_cuda_row_trigger_slots(r, rows[i]), shared = r->pooling.size > 1;
         if (at[i] <= 0 || slots < at[i] || slots <= r->setup->budget) continue;
-        int rc = evict_row(r, rows[i], at[i], told, err);
+        int rc = shared ? kv_cuda_evict_pooled(r, rows[i], at[i], told, err) : evict_row(r, rows[i], at[i], told, err);
         if (rc) return rc;
     }
     return KV_OK;

@@ -106,7 +106,9 @@ static cudaError_t score_head(kv_cuda_runner *r, const kv_cuda_heads *h, int i, 
     const kv_policy *p = st->policy;
     const kv_seq *q = r->rows[row].seq;
     const float *stats[KV_MAX_STATS] = {NULL};
-    int n = r->rows[row].slots, n_cols = h->layout.n_cols;
+    const kv_cuda_row *held = &r->rows[row];
+    int n = held->heads ? held->heads[layer * h->n_kv_heads + head] : held->slots, n_cols = h->layout.n_cols;
+    if (n == 0) return cudaSuccess;
     float *dkeys = (float *)m->device, *dcols = dkeys + (size_t)n * h->head_dim;
     int32_t *dpos = (int32_t *)(dcols + (size_t)n * n_cols);
     cudaStream_t stream = r->b->stream;

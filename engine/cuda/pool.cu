@@ -3,6 +3,7 @@
  * Which page a head gets depends on the order in which threads reach the stack; that is the only thing here that is not
  * the same on every run, and no result depends on it.  How many pages are taken and given back follows from lengths
  * that the host knows, so the host keeps count without asking the device, and sees to it that the stack never runs dry.
+ * Where heads share a budget it knows the length of each.
  */
 #include "engine/cuda/engine.cuh"
 
@@ -99,6 +100,94 @@ static int64_t n_heads(const kv_cuda_runner *r) {
     return (int64_t)s->n_layers * s->n_kv_heads;
 }
 
+/* ---- the host's counts ------------------------------------------------------------------------------------------- */
+
+static int64_t grow_pages(const kv_cuda_runner *r, const kv_cuda_row *w, int n) {
+    int64_t pages = 0, heads = n_heads(r);
+    if (!w->heads) return heads * (kv_cuda_pages_of(w->slots + n) - kv_cuda_pages_of(w->slots));
+    for (int64_t h = 0; h < heads; h++) pages += kv_cuda_pages_of(w->heads[h] + n) - kv_cuda_pages_of(w->heads[h]);
+    return pages;
+}
+
+void kv_cuda_row_grow(kv_cuda_runner *r, int row, int n) {
+    kv_cuda_row *w = &r->rows[row];
+    int64_t pages = grow_pages(r, w, n);
+    w->slots += n;
+    r->n_live += pages;
+    r->n_page_allocs += pages;
+    if (!w->heads) return;
+    w->n_pages += pages;
+    w->n_held += n * n_heads(r);
+    for (int64_t h = 0; h < n_heads(r); h++) w->heads[h] += n;
+}
+
+static int64_t row_pages(const kv_cuda_runner *r, const kv_cuda_row *w) {
+    return w->heads ? w->n_pages : n_heads(r) * kv_cuda_pages_of(w->slots);
+}
+
+int64_t kv_cuda_row_held(const kv_cuda_runner *r, int row) {
+    const kv_cuda_row *w = &r->rows[row];
+    return w->heads ? w->n_held : n_heads(r) * w->slots;
+}
+
+int kv_cuda_row_trigger_slots(const kv_cuda_runner *r, int row) {
+    const kv_cuda_row *w = &r->rows[row];
+    int most = 0, size = r->pooling.size;
+    if (!w->heads) return w->slots;
+    if (size == n_heads(r)) return kv_pooled_slots(w->n_held, size);
+    for (int64_t first = 0; first < n_heads(r); first += size) {
+        int64_t held = 0;
+        for (int i = 0; i < size; i++) held += w->heads[first + i];
+        if (kv_pooled_slots(held, size) > most) most = kv_pooled_slots(held, size);
+    }
+    return most;
+}
+
+size_t kv_cuda_row_bytes(const kv_cuda_runner *r, int row) {
+    return (size_t)row_pages(r, &r->rows[row]) * r->layout.bytes;
+}
+
+int64_t kv_cuda_row_decode_pages(const kv_cuda_runner *r, int row) {
+    const kv_cuda_row *w = &r->rows[row];
+    int64_t heads = n_heads(r), most = heads * kv_cuda_pages_of(w->decode_slots);
+    /* lengths may lie so that the last page of every head holds a single slot */
+    if (w->heads) most = heads * (w->decode_slots + KV_PAGE - 1) / KV_PAGE;
+    int64_t missing = most - row_pages(r, w);
+    return missing > 0 ? missing : 0;
+}
+
+void kv_cuda_account_held(kv_cuda_runner *r, kv_seq *q) {
+    kv_account *a = &q->account;
+    size_t bytes = kv_cuda_row_bytes(r, q->row);
+    a->held = (double)kv_cuda_row_held(r, q->row) / (double)n_heads(r);
+    if (a->held > a->peak_slots) a->peak_slots = a->held;
+    if (bytes > a->bytes_peak) a->bytes_peak = bytes;
+}
+
+void kv_cuda_row_reduced(kv_cuda_runner *r, int row, int slots) {
+    kv_cuda_row *w = &r->rows[row];
+    if (slots >= w->slots) return;
+    r->n_live -= n_heads(r) * (kv_cuda_pages_of(w->slots) - kv_cuda_pages_of(slots));
+    w->slots = slots;
+}
+
+void kv_cuda_row_reduced_heads(kv_cuda_runner *r, int row, const int32_t *n_kept) {
+    kv_cuda_row *w = &r->rows[row];
+    w->slots = 0;
+    for (int64_t h = 0; h < n_heads(r); h++) {
+        if (n_kept[h] >= 0) {
+            int pages = kv_cuda_pages_of(w->heads[h]) - kv_cuda_pages_of(n_kept[h]);
+            w->n_pages -= pages;
+            r->n_live -= pages;
+            w->n_held -= w->heads[h] - n_kept[h];
+            w->heads[h] = n_kept[h];
+        }
+        if (w->heads[h] > w->slots) w->slots = w->heads[h];
+    }
+}
+
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
+
 static size_t table_bytes(const kv_cuda_runner *r, int cap) {
     return (size_t)n_heads(r) * cap * sizeof(void *);
 }
@@ -122,7 +211,9 @@ int kv_cuda_row_open(kv_cuda_runner *r, int row, int max_slots, kv_error *err) {
         w->page_cap = cap;
     }
     w->slots = 0;
+    w->n_held = w->n_pages = 0;
     w->max_slots = max_slots;
+    if (w->heads) memset(w->heads, 0, (size_t)n_heads(r) * sizeof *w->heads);
     set_seq<<<1, 1, 0, r->b->stream>>>(r->seqs + row, (void **)w->pages, w->page_cap, 0);
     cudaError_t c = cudaGetLastError();
     if (c == cudaSuccess)
@@ -144,8 +235,9 @@ static __global__ void release_pages(const kv_cuda_seq *seqs, int row, void **st
 int kv_cuda_row_close(kv_cuda_runner *r, int row, kv_error *err) {
     kv_cuda_row *w = &r->rows[row];
     release_pages<<<(unsigned)n_heads(r), 32, 0, r->b->stream>>>(r->seqs, row, r->free_pages, r->n_free);
-    r->n_live -= n_heads(r) * kv_cuda_pages_of(w->slots);
+    r->n_live -= row_pages(r, w);
     w->slots = 0;
+    w->n_held = w->n_pages = 0;
     w->seq = NULL;
     r->membership = 1;
     cudaError_t c = cudaGetLastError();
@@ -176,9 +268,8 @@ int kv_cuda_extend_rows(kv_cuda_runner *r, const int32_t *rows, const int32_t *c
     int64_t pages = 0, heads = n_heads(r);
     if (!n) return KV_OK;
     for (int i = 0; i < n; i++) {
-        int held = r->rows[rows[i]].slots;
         list[i] = (extension){rows[i], counts[i]};
-        pages += heads * (kv_cuda_pages_of(held + counts[i]) - kv_cuda_pages_of(held));
+        pages += grow_pages(r, &r->rows[rows[i]], counts[i]);
     }
     int rc = kv_cuda_pool_ensure(r, pages, err);
     if (rc) return rc;
@@ -187,28 +278,7 @@ int kv_cuda_extend_rows(kv_cuda_runner *r, const int32_t *rows, const int32_t *c
         r->seqs, (const extension *)r->list, (int)heads, r->free_pages, r->n_free);
     if (c == cudaSuccess) c = cudaGetLastError();
     if (c != cudaSuccess) return kv_cuda_failed(c, "growth of the cache", err);
-    for (int i = 0; i < n; i++) r->rows[rows[i]].slots += counts[i];
-    r->n_live += pages;
-    r->n_page_allocs += pages;
+    for (int i = 0; i < n; i++) kv_cuda_row_grow(r, rows[i], counts[i]);
     if (r->n_live > r->live_peak) r->live_peak = r->n_live;
     return KV_OK;
-}
-
-void kv_cuda_row_reduced(kv_cuda_runner *r, int row, int slots) {
-    kv_cuda_row *w = &r->rows[row];
-    if (slots >= w->slots) return;
-    r->n_live -= n_heads(r) * (kv_cuda_pages_of(w->slots) - kv_cuda_pages_of(slots));
-    w->slots = slots;
-}
-
-size_t kv_cuda_row_bytes(const kv_cuda_runner *r, int row) {
-    return (size_t)kv_cuda_pages_of(r->rows[row].slots) * (size_t)n_heads(r) * r->layout.bytes;
-}
-
-void kv_cuda_account_held(kv_cuda_runner *r, kv_seq *q) {
-    kv_account *a = &q->account;
-    size_t bytes = kv_cuda_row_bytes(r, q->row);
-    a->held = r->rows[q->row].slots;
-    if (a->held > a->peak_slots) a->peak_slots = a->held;
-    if (bytes > a->bytes_peak) a->bytes_peak = bytes;
 }

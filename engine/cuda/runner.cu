@@ -59,6 +59,7 @@ static void close_runner(kv_runner *base) {
     if (r->burst_end) cudaEventDestroy(r->burst_end);
     if (r->published) cudaFreeHost(r->published);
     free(r->rows);
+    free(r->head_slots);
     free(r);
 }
 
@@ -155,8 +156,14 @@ int kv_cuda_setup_on_device(const kv_backend *b, const kv_setup *s) {
 }
 
 static int open_host(kv_cuda_runner *r, kv_error *err) {
-    r->rows = (kv_cuda_row *)calloc((size_t)r->max_seqs, sizeof *r->rows);
-    if (!r->rows) return kv_fail(err, KV_ENOMEM, "out of memory for a batch of %d", r->max_seqs);
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    size_t n = r->max_seqs, heads = (size_t)s->n_layers * s->n_kv_heads;
+    int shared = r->pooling.size > 1;
+    r->rows = (kv_cuda_row *)calloc(n, sizeof *r->rows);
+    if (shared) r->head_slots = (int32_t *)calloc(n * heads, sizeof *r->head_slots);
+    if (!r->rows || (shared && !r->head_slots))
+        return kv_fail(err, KV_ENOMEM, "out of memory for a batch of %d", r->max_seqs);
+    for (size_t i = 0; shared && i < n; i++) r->rows[i].heads = r->head_slots + i * heads;
     cudaError_t c =
         cudaHostAlloc(&r->published, (size_t)KV_CUDA_FLIGHTS * r->max_seqs * sizeof *r->published, cudaHostAllocMapped);
     for (int i = 0; c == cudaSuccess && i < KV_CUDA_FLIGHTS; i++)
@@ -261,10 +268,12 @@ static int forward(kv_runner *base, kv_segment *segs, int n, const kv_trace *tra
     return kv_cuda_forward_rows(kv_cuda_runner_of(base), segs, n, trace, err);
 }
 
-static void account_reduced(kv_cuda_runner *r, int row, int before) {
-    const kv_shape *s = &r->base.engine->model.info.shape;
+/* before: kv_cuda_row_held before what may have been a reduction. */
+static void account_reduced(kv_cuda_runner *r, int row, int64_t before) {
     kv_seq *q = r->rows[row].seq;
-    q->account.n_evictions += (int64_t)(before - r->setup->budget) * s->n_layers * s->n_kv_heads;
+    int64_t held = kv_cuda_row_held(r, row);
+    if (held == before) return;
+    q->account.n_evictions += before - held;
     q->account.n_triggers++;
 }
 
@@ -274,9 +283,9 @@ static void reduce(kv_runner *base, kv_seq *const *seqs, const int *at, int n, i
     end_burst(r);
     for (int i = 0; i < n; i++) {
         int32_t row = seqs[i]->row;
-        int before = r->rows[row].slots;
+        int64_t before = kv_cuda_row_held(r, row);
         status[i] = kv_cuda_evict_rows(r, &row, &at[i], 1, trace, &errs[i]);
-        if (r->rows[row].slots < before) account_reduced(r, row, before);
+        account_reduced(r, row, before);
     }
 }
 
@@ -322,22 +331,19 @@ static int graph_rows(const kv_cuda_runner *r, int n) {
 
 /* Who takes part from now on; and room for every page that their decode steps will take. */
 static int set_members(kv_cuda_runner *r, kv_seq *const *seqs, int n, kv_error *err) {
-    const kv_shape *s = &r->base.engine->model.info.shape;
     int32_t list[3 * KV_MAX_BATCH];
     int m = r->max_seqs;
-    int64_t pages = 0, heads = (int64_t)s->n_layers * s->n_kv_heads;
+    int64_t pages = 0;
     for (int i = 0; i < m; i++) {
         list[i] = 0;
         list[m + i] = 1;
         list[2 * m + i] = -1;
     }
     for (int i = 0; i < n; i++) {
-        const kv_cuda_row *w = &r->rows[seqs[i]->row];
         list[seqs[i]->row] = 1;
         list[m + seqs[i]->row] = 0;
         list[2 * m + seqs[i]->row] = seqs[i]->row;
-        int missing = kv_cuda_pages_of(w->decode_slots) - kv_cuda_pages_of(w->slots);
-        if (missing > 0) pages += heads * missing;
+        pages += kv_cuda_row_decode_pages(r, seqs[i]->row);
     }
     int rc = kv_cuda_pool_ensure(r, pages, err);
     cudaStream_t stream = r->b->stream;
@@ -363,31 +369,35 @@ static int64_t step_weights(const kv_cuda_runner *r) {
 /* One more slot for each, as begin_step does on the device. */
 static void account_step(kv_cuda_runner *r, kv_seq *const *seqs, int n) {
     const kv_model_info *in = &r->base.engine->model.info;
-    const kv_shape *s = &in->shape;
-    int64_t heads = (int64_t)s->n_layers * s->n_kv_heads;
     r->bytes_read += step_weights(r);
     for (int i = 0; i < n; i++) {
-        kv_cuda_row *w = &r->rows[seqs[i]->row];
-        if (w->slots % KV_PAGE == 0) {
-            r->n_live += heads;
-            r->n_page_allocs += heads;
-        }
-        w->slots++;
+        kv_cuda_row_grow(r, seqs[i]->row, 1);
         seqs[i]->n_seen++;
         kv_cuda_account_held(r, seqs[i]);
-        r->bytes_read += heads * w->slots * (int64_t)in->bytes_per_slot;
+        r->bytes_read += kv_cuda_row_held(r, seqs[i]->row) * (int64_t)in->bytes_per_slot;
     }
     if (r->n_live > r->live_peak) r->live_peak = r->n_live;
 }
 
 static int is_due(const kv_cuda_runner *r, const kv_seq *s) {
-    return evicts(r) && r->rows[s->row].slots >= r->setup->budget + r->setup->buffer &&
-           r->rows[s->row].slots > r->setup->budget;
+    if (!evicts(r)) return 0;
+    int slots = kv_cuda_row_trigger_slots(r, s->row);
+    return slots >= r->setup->budget + r->setup->buffer && slots > r->setup->budget;
+}
+
+/* bound_slots where heads share a budget, which does not bound a head: twice as much at a time, then in steps. */
+static int bound_shared(const kv_cuda_runner *r, kv_seq *const *seqs, int n) {
+    enum { LEAST = 256, STEP = 4096 };
+    int most = LEAST;
+    for (int i = 0; i < n; i++)
+        while (most < r->rows[seqs[i]->row].slots + 1) most += most < STEP ? most : STEP;
+    return most;
 }
 
 /* Bound of the slots of any head in the coming steps; coarse, since every bound has its own graph. */
 static int bound_slots(const kv_cuda_runner *r, kv_seq *const *seqs, int n) {
     enum { STEP = 4096 };
+    if (r->pooling.size > 1) return bound_shared(r, seqs, n);
     int n_ctx = r->base.engine->model.info.n_ctx, kept = evicts(r) ? r->setup->budget + r->setup->buffer : 0;
     int most = kept < n_ctx ? kept : n_ctx;
     for (int i = 0; i < n; i++)
@@ -399,7 +409,8 @@ static int bound_slots(const kv_cuda_runner *r, kv_seq *const *seqs, int n) {
 static int fused_step(kv_cuda_runner *r, kv_seq *const *seqs, int n, const kv_trace *trace, kv_profile *profile,
                       kv_error *err) {
     int32_t due[KV_MAX_BATCH];
-    int before[KV_MAX_BATCH], at[KV_MAX_BATCH], n_due = 0, most = 0, slots = bound_slots(r, seqs, n);
+    int at[KV_MAX_BATCH], n_due = 0, most = 0, slots = bound_slots(r, seqs, n);
+    int64_t before[KV_MAX_BATCH];
     int64_t allocs = r->b->n_allocs;
     for (int i = 0; i < n; i++)
         if (seqs[i]->row + 1 > most) most = seqs[i]->row + 1;
@@ -409,17 +420,18 @@ static int fused_step(kv_cuda_runner *r, kv_seq *const *seqs, int n, const kv_tr
     for (int i = 0; i < n; i++) {
         if (!is_due(r, seqs[i])) continue;
         due[n_due] = seqs[i]->row;
-        before[n_due] = r->rows[seqs[i]->row].slots;
+        before[n_due] = kv_cuda_row_held(r, due[n_due]);
         at[n_due++] = r->setup->budget + r->setup->buffer;
     }
-    int on_device = !r->host_score && !(trace && trace->on_evict), in_graph = n_due && on_device;
+    int on_device = !r->host_score && r->pooling.size == 1 && !(trace && trace->on_evict),
+        in_graph = n_due && on_device;
     rc = kv_cuda_decode_ready(r, graph_rows(r, most), slots, evicts(r) && on_device, err);
     if (rc) return rc;
     begin_burst(r);
     rc = kv_cuda_decode_step(r, graph_rows(r, most), slots, in_graph, profile, err);
     if (rc == KV_OK && n_due && !in_graph) rc = kv_cuda_evict_rows(r, due, at, n_due, trace, err);
     for (int i = 0; rc == KV_OK && i < n_due; i++) {
-        kv_cuda_row_reduced(r, due[i], r->setup->budget);
+        if (in_graph) kv_cuda_row_reduced(r, due[i], r->setup->budget);
         account_reduced(r, due[i], before[i]);
     }
     if (r->n_steps++) r->n_decode_allocs += r->b->n_allocs - allocs;
@@ -438,14 +450,15 @@ static int plain_step(kv_cuda_runner *r, kv_seq *const *seqs, int n, const kv_tr
     int rc = kv_cuda_forward_rows(r, segs, n, trace, err);
     for (int i = 0; rc == KV_OK && i < n; i++) {
         int32_t row = seqs[i]->row;
-        int before = r->rows[row].slots, at = evicts(r) ? r->setup->budget + r->setup->buffer : 0;
+        int at = evicts(r) ? r->setup->budget + r->setup->buffer : 0;
+        int64_t before = kv_cuda_row_held(r, row);
         live += before;
         if (segs[i].status) return segs[i].status;
         if (!is_due(r, seqs[i])) continue;
         rc = kv_cuda_evict_rows(r, &row, &at, 1, trace, err);
         if (rc == KV_OK) account_reduced(r, row, before);
     }
-    r->bytes_read += step_weights(r) + live * in->shape.n_layers * in->shape.n_kv_heads * (int64_t)in->bytes_per_slot;
+    r->bytes_read += step_weights(r) + live * (int64_t)in->bytes_per_slot;
     return rc;
 }
 
@@ -495,7 +508,7 @@ static int top(kv_runner *base, kv_seq *s, int n_top, kv_top *out, kv_error *err
 }
 
 static int slots(const kv_runner *base, const kv_seq *s) {
-    return ((const kv_cuda_runner *)base)->rows[s->row].slots;
+    return kv_cuda_row_trigger_slots((const kv_cuda_runner *)base, s->row);
 }
 
 static size_t seq_bytes(const kv_runner *base, const kv_seq *s) {
@@ -540,6 +553,7 @@ int kv_cuda_runner_open(kv_engine *e, const kv_columns *c, const kv_setup *setup
     r->b = b;
     r->columns = c;
     r->setup = setup;
+    r->pooling = kv_pooling_of(setup, &e->model.info.shape);
     r->max_seqs = max_seqs;
     kv_page_layout_init(&r->layout, b->type == KV_CUDA_BF16 ? KV_CACHE_BF16 : KV_CACHE_F32,
                         e->model.info.shape.head_dim, c->n_cols, c->has_mass);

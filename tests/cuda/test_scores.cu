@@ -30,6 +30,8 @@ static const spec_case specs[] = {
     {"trimkv:round=bf16", 0},
     {"trimkv:lookahead=16", 1e-6},
     {"trimkv:lookahead=512:knorm=1", 1e-6},
+    {"dbtrimkv", 0},
+    {"dbtrimkv:lookahead=16", 1e-6},
 };
 enum { N_SPECS = sizeof specs / sizeof *specs };
 
@@ -223,7 +225,7 @@ static const scene small[] = {
 
 static int plain_scores_match(void) {
     return compare_all("window", small, 9) + compare_all("random", small, 9) + compare_all("h2o", small, 9) +
-           compare_all("trimkv", small, 9);
+           compare_all("trimkv", small, 9) + compare_all("dbtrimkv", small, 9);
 }
 
 static int query_scores_match(void) {
@@ -257,7 +259,7 @@ static int gate_stat_is_for_plain_gates(void) {
     int failed = 0;
     for (int i = 0; i < N_SPECS; i++) {
         opened o;
-        if (strncmp(specs[i].spec, "trimkv", 6) != 0) continue;
+        if (!strstr(specs[i].spec, "trimkv")) continue;
         if (open_policy(&o, specs[i].spec, &small[0])) return failed + 1;
         int plain = !strstr(specs[i].spec, "knorm=1") && !strstr(specs[i].spec, "bf16");
         failed += o.spec.policy->gate_stat(o.state) != (plain ? 0 : -1);

@@ -158,11 +158,10 @@ static double gate_log_beta(const kv_ref_trace *t, int pos, int round) {
     return bf16_if(round, z >= 0 ? -log1p(exp(-z)) : z - log1p(exp(z)));
 }
 
-/* TRIM-KV; the lookahead score as the sum it stands for, ln of beta^(T+2-p) + ... + beta^(T+2-p+n-1). */
-static int trimkv_twin(replay *r) {
+/* TRIM-KV and DBTrimKV; the lookahead score as the sum it stands for, ln of beta^(T+2-p) + ... + beta^(T+2-p+n-1). */
+static int retention_twin(replay *r, int knorm) {
     const kv_ref_trace *t = r->t;
-    int n = (int)value(r->spec, "lookahead"), knorm = (int)value(r->spec, "knorm"),
-        round = (int)value(r->spec, "round");
+    int n = (int)value(r->spec, "lookahead"), round = (int)value(r->spec, "round");
     for (int i = 0; i < r->n_live; i++) {
         int p = r->live[i];
         double lb = gate_log_beta(t, p, round), sum = 0, norm = 0;
@@ -176,6 +175,14 @@ static int trimkv_twin(replay *r) {
         if (knorm) r->score[i] += log(fmax(sqrt(norm), 1e-12));
     }
     return KV_OK;
+}
+
+static int trimkv_twin(replay *r) {
+    return retention_twin(r, (int)value(r->spec, "knorm"));
+}
+
+static int dbtrimkv_twin(replay *r) {
+    return retention_twin(r, 0);
 }
 
 static int full_twin(replay *r) {
@@ -192,6 +199,7 @@ static const struct twin {
     {"full", full_twin, 0, NULL, NULL},         {"window", window_twin, 0, "sinks", NULL},
     {"random", random_twin, 0, NULL, NULL},     {"h2o", h2o_twin, 1, NULL, "recent"},
     {"snapkv", snapkv_twin, 0, NULL, "window"}, {"trimkv", trimkv_twin, 0, NULL, "window"},
+    {"dbtrimkv", dbtrimkv_twin, 0, NULL, NULL},
 };
 
 static const struct twin *find_twin(const char *name) {

@@ -28,11 +28,11 @@ typedef struct kv_ref_trace {
     kv_shape shape;
     int layer, kv_head;
     int n_seen;            /* T: tokens appended by all events together, positions 0 .. T-1 */
-    const float *hidden;   /* (T, dim), input of the attention block after the layer norm; only trimkv reads it */
+    const float *hidden;   /* (T, dim), input of the attention block after the layer norm; for gates rg, rg10 */
     const float *q;        /* (T, n_heads, head_dim) rotated; h2o and snapkv read it */
     const float *k;        /* (T, n_kv_heads, head_dim) rotated; h2o, snapkv, trimkv:knorm=1, gates rg2, rg3 read it */
     const float *v;        /* (T, n_kv_heads, head_dim); trimkv with gates rg2 or rg3 reads it */
-    const kv_gates *gates; /* trimkv */
+    const kv_gates *gates; /* trimkv, dbtrimkv */
     uint64_t seed;         /* what kv_policy_args.seed was */
     const kv_ref_event *events;
     int n_events;
