@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -123,4 +122,11 @@ int kv_string_write(const kv_string *t, const char *path, kv_error *err) {
         reason = errno;
     }
     return bad ? kv_fail(err, KV_EIO, "%s: cannot be written: %s", path, strerror(reason)) : KV_OK;
+}
+
+int kv_string_print(const kv_string *t, FILE *f, const char *what, kv_error *err) {
+    if (t->failed) return kv_fail(err, KV_ENOMEM, "out of memory for %s", what);
+    if (t->n && (fwrite(t->p, 1, t->n, f) != t->n || fflush(f)))
+        return kv_fail(err, KV_EIO, "%s cannot be written: %s", what, strerror(errno));
+    return KV_OK;
 }
