@@ -8,7 +8,6 @@
 
 #include <cjson/cJSON.h>
 #include <signal.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,8 +15,8 @@
 #include <unistd.h>
 
 #include "engine/file.h"
-#include "results/store.h"
 #include "tests/support/cli.h"
+#include "tests/support/db.h"
 #include "tests/support/scratch.h"
 
 #define TINY "golden/tiny-llama.gguf"
@@ -44,6 +43,10 @@ static cJSON *run_json(const char *line, int code) {
     return all;
 }
 
+static int64_t count_in(const char *db, const char *sql) {
+    return db_int(scratch_path(&scratch_dir, db), sql);
+}
+
 static const char *text_of(const cJSON *o, const char *key) {
     const char *s = cJSON_GetStringValue(cJSON_GetObjectItem(o, key));
     return s ? s : "";
@@ -53,19 +56,6 @@ static double number_of(const cJSON *o, const char *key) {
     const cJSON *n = cJSON_GetObjectItem(o, key);
     if (!cJSON_IsNumber(n)) fail_msg("%s is no number", key);
     return cJSON_GetNumberValue(n);
-}
-
-static char *dump(const char *db) {
-    kv_store *s = NULL;
-    kv_error err = {0};
-    char *text = NULL, from[192];
-    size_t n;
-    snprintf(from, sizeof from, "%s", scratch_path(&scratch_dir, db));
-    const char *to = scratch_path(&scratch_dir, "dump.txt");
-    if (kv_store_open(from, &s, &err) || kv_store_dump(s, to, &err) || kv_read_file(to, &text, &n, &err))
-        fail_msg("%s", err.text);
-    kv_store_close(s);
-    return text;
 }
 
 static void help_shows_examples_for_every_command(void **state) {
@@ -401,12 +391,12 @@ static void raising_the_limit_extends_a_cell(void **state) {
         run_json(with_db(RUN "--policy h2o --budget 16 --max-new 12 --limit 2 --format json", "grow.sqlite"), 0);
     assert_true(number_of(cJSON_GetArrayItem(cells, 0), "n") == 2);
     cJSON_Delete(cells);
-    first = dump("grow.sqlite");
+    first = db_dump(scratch_path(&scratch_dir, "grow.sqlite"));
     cells = run_json(
         with_db(RUN "--policy h2o --budget 16 --max-new 12 --limit 5 --batch 2 --format json", "grow.sqlite"), 0);
     assert_true(number_of(cJSON_GetArrayItem(cells, 0), "n") == 5);
     cJSON_Delete(cells);
-    second = dump("grow.sqlite");
+    second = db_dump(scratch_path(&scratch_dir, "grow.sqlite"));
     assert_int_equal(strncmp(second, first, strlen(first)), 0);
     free(first);
     free(second);
@@ -422,8 +412,8 @@ static void sharing_the_prefill_changes_no_token(void **state) {
     cli_expect(with_db(sweep, "shared.sqlite"), 0, "");
     snprintf(line, sizeof line, "%s --no-share", sweep);
     cli_expect(with_db(line, "alone.sqlite"), 0, "");
-    shared = dump("shared.sqlite");
-    alone = dump("alone.sqlite");
+    shared = db_dump(scratch_path(&scratch_dir, "shared.sqlite"));
+    alone = db_dump(scratch_path(&scratch_dir, "alone.sqlite"));
     assert_true(strlen(shared) > 1000);
     assert_string_equal(shared, alone);
     free(shared);
@@ -435,12 +425,12 @@ static void samples_differ_and_come_back_the_same(void **state) {
     const char *const line =
         RUN "--policy window --budget 32 --temperature 1 --samples 3 --limit 2 --max-new 16 --seed 5";
     cli_expect(with_db(line, "a.sqlite"), 0, "");
-    char *a = dump("a.sqlite");
+    char *a = db_dump(scratch_path(&scratch_dir, "a.sqlite"));
     cli_expect(
         with_db(RUN "--policy window --budget 32 --temperature 1 --samples 3 --limit 2 --max-new 16 --seed 5 --batch 1",
                 "b.sqlite"),
         0, "");
-    char *b = dump("b.sqlite");
+    char *b = db_dump(scratch_path(&scratch_dir, "b.sqlite"));
     assert_string_equal(a, b);
     char *one = strchr(strchr(a, '\t') + 1, '\t'), *two = strchr(strchr(strchr(a, '\n') + 1, '\t') + 1, '\t');
     assert_int_not_equal(strncmp(one, two, strcspn(one, "\n")), 0);
@@ -552,19 +542,6 @@ static void speed_prints_one_object_per_cell(void **state) {
     assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 2), "error"), "--batch max"));
     assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 4), "error"), "context"));
     cJSON_Delete(rows);
-}
-
-/* First column of the only row of a query. */
-static int64_t count_in(const char *db, const char *sql) {
-    sqlite3 *s;
-    sqlite3_stmt *st;
-    assert_int_equal(sqlite3_open(scratch_path(&scratch_dir, db), &s), SQLITE_OK);
-    if (sqlite3_prepare_v2(s, sql, -1, &st, NULL) != SQLITE_OK) fail_msg("%s: %s", sql, sqlite3_errmsg(s));
-    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-    int64_t n = sqlite3_column_int64(st, 0);
-    sqlite3_finalize(st);
-    sqlite3_close(s);
-    return n;
 }
 
 static void speed_records_every_repetition(void **state) {
