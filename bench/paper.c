@@ -274,7 +274,7 @@ static int compare(const kv_opts *o, const kv_opts *so, const kv_paths *p, const
 
 int kv_cmd_paper(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
     const char *name = kv_opts_text(o, KV_OPT_PAPER_NAME);
-    const char *db = kv_opts_text(o, KV_OPT_DB) ? kv_opts_text(o, KV_OPT_DB) : p->db;
+    const char *db = kv_opts_text_or(o, KV_OPT_DB, p->db);
     const paper_table *t = NULL;
     kv_paper_number *rows = NULL;
     kv_opts so = {0};

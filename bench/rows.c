@@ -48,7 +48,8 @@ static int is_column(const row_list *l, size_t k, char constant[CELL]) {
     format_value(l, 0, k, constant);
     for (size_t i = 0; i < l->n_rows; i++) {
         format_value(l, i, k, cell);
-        measured |= !isnan(value_of(l, i, k).number);
+        kv_value v = value_of(l, i, k);
+        measured |= v.text ? v.text[0] : !isnan(v.number);
         varies |= strcmp(cell, constant) != 0;
     }
     if (!measured || l->fields[k].json_only) constant[0] = 0;

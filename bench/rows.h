@@ -18,7 +18,7 @@ typedef struct kv_row_field {
     int json_only; /* left out of the table */
 } kv_row_field;
 
-/* Table: columns that do not vary over two rows or more are named once above it, reals that no row has are left out. */
+/* Table: columns that do not vary over two rows or more are named once above it, what no row has is left out. */
 int kv_rows_print(FILE *f, kv_format format, const kv_row_field *fields, size_t n_fields, const void *rows,
                   size_t row_size, size_t n_rows, kv_error *err);
 

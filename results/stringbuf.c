@@ -88,6 +88,14 @@ void kv_string_add_clean(kv_string *t, const char *s) {
     while (*s) s += add_clean_char(t, s);
 }
 
+void kv_string_add_valid(kv_string *t, const char *s) {
+    kv_string_add_bytes(t, s, 0);
+    for (size_t n; *s; s += n ? n : 1) {
+        n = kv_string_utf8(s);
+        kv_string_add_bytes(t, n ? s : "\xEF\xBF\xBD", n ? n : 3);
+    }
+}
+
 void kv_string_add_html(kv_string *t, const char *s) {
     static const struct {
         char c;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/file.h"
@@ -80,6 +81,7 @@ static void refuses_what_it_does_not_know(void **state) {
     cli_expect("", 2, "usage");
     cli_expect("genrate", 2, "did you mean 'generate'");
     cli_expect("xyzzy", 2, "unknown command 'xyzzy'");
+    cli_expect("help xyzzy", 2, "unknown command 'xyzzy'");
     cli_expect(RUN "--bugdet 3", 2, "did you mean --budget");
     cli_expect(RUN "--policy h3o", 2, "h3o");
     cli_expect(RUN "--policy h2o:resent=3", 2, "resent");
@@ -669,6 +671,33 @@ static void plot_makes_the_folder_it_writes_to(void **state) {
     assert_int_equal(rmdir(page), 0);
 }
 
+static void a_file_of_a_newer_version_is_left_alone(void **state) {
+    (void)state;
+    static const char *const commands[] = {RUN "--limit 1 --policy full", "plot", "export"};
+    cli_expect(with_db(RUN "--policy full --limit 1 --max-new 4", "newer.sqlite"), 0, "");
+    db_exec(scratch_path(&scratch_dir, "newer.sqlite"), "PRAGMA user_version = 99");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        cli_expect(with_db(commands[i], "newer.sqlite"), 3, "version 99");
+    cli_result r = cli_run(with_db("doctor --model " TINY, "newer.sqlite"));
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.out, "FAIL  results"));
+    cli_free(&r);
+}
+
+static void output_that_is_lost_is_a_failure(void **state) {
+    (void)state;
+    static const char *const lines[] = {"list", "--help", RUN "--policy full --limit 1 --max-new 4",
+                                        RUN "--policy full --limit 1 --dry-run"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        char line[2300];
+        snprintf(line, sizeof line, "%s %s >/dev/full 2>&1", KV_BINARY,
+                 i < 2 ? lines[i] : with_db(lines[i], "lost.sqlite"));
+        int status = system(line);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 1);
+    }
+}
+
 static void list_and_doctor_tell_what_is_there(void **state) {
     (void)state;
     cli_result r = cli_run("list");
@@ -726,6 +755,8 @@ int main(void) {
         cmocka_unit_test(paper_sets_published_beside_measured),
         cmocka_unit_test(plot_without_gnuplot_says_what_to_install),
         cmocka_unit_test(plot_makes_the_folder_it_writes_to),
+        cmocka_unit_test(a_file_of_a_newer_version_is_left_alone),
+        cmocka_unit_test(output_that_is_lost_is_a_failure),
         cmocka_unit_test(list_and_doctor_tell_what_is_there),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -597,14 +597,21 @@ static int open_fails(const char *path, int code, const char *word) {
     return 1;
 }
 
+/* Opening and looking give the same reason. */
+static int refused(const char *path, int code, const char *word) {
+    kv_error err = {0};
+    int rc = kv_store_check(path, &err);
+    return rc == code && strstr(err.text, word) && open_fails(path, code, word);
+}
+
 static void refuses_a_file_of_a_newer_version(void **state) {
     (void)state;
     const char *path = in_folder("newer.sqlite");
     kv_store_close(open_ok(path));
     db_exec(path, "PRAGMA user_version = 99");
-    assert_true(open_fails(path, KV_EUNSUPPORTED, "version 99"));
+    assert_true(refused(path, KV_EUNSUPPORTED, "version 99"));
     db_exec(path, "PRAGMA user_version = -1");
-    assert_true(open_fails(path, KV_EUNSUPPORTED, "version -1"));
+    assert_true(refused(path, KV_EUNSUPPORTED, "version -1"));
 }
 
 static void refuses_what_is_not_a_results_file(void **state) {
@@ -613,18 +620,69 @@ static void refuses_what_is_not_a_results_file(void **state) {
     FILE *f = fopen(text, "w");
     for (int i = 0; i < 200; i++) fprintf(f, "this is no database\n");
     fclose(f);
-    assert_true(open_fails(text, KV_EFORMAT, "not an SQLite database"));
+    assert_true(refused(text, KV_EFORMAT, "not an SQLite database"));
     db_exec(foreign, "CREATE TABLE bookmarks(x)");
-    assert_true(open_fails(foreign, KV_EFORMAT, "another program"));
+    assert_true(refused(foreign, KV_EFORMAT, "another program"));
     assert_int_equal(db_int(foreign, "SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'delete'"), 1);
     kv_store_close(open_ok(cut));
     assert_int_equal(truncate(cut, 6000), 0);
-    assert_true(open_fails(cut, KV_EFORMAT, "damaged"));
-    assert_true(open_fails(folder, KV_EIO, "is a folder"));
-    assert_true(open_fails("/dev/null", KV_EIO, "not a regular file"));
-    assert_true(open_fails("", KV_EARG, "not a file name"));
-    assert_true(open_fails(":memory:", KV_EARG, "not a file name"));
-    assert_true(open_fails(in_folder("gone/x.sqlite"), KV_EIO, "does not exist"));
+    assert_true(refused(cut, KV_EFORMAT, "damaged"));
+    assert_true(refused(folder, KV_EIO, "is a folder"));
+    assert_true(refused("/dev/null", KV_EIO, "not a regular file"));
+    assert_true(refused("", KV_EARG, "not a file name"));
+    assert_true(refused(":memory:", KV_EARG, "not a file name"));
+    assert_true(refused(in_folder("gone/x.sqlite"), KV_EIO, "does not exist"));
+}
+
+static void looks_at_a_file_without_changing_it(void **state) {
+    (void)state;
+    kv_error err = {0};
+    const char *path = in_folder("looked-at.sqlite"), *empty = in_folder("looked-at-empty.sqlite");
+    kv_store_close(open_ok(path));
+    db_exec(path, "PRAGMA user_version = 1");
+    assert_int_equal(kv_store_check(path, &err), KV_OK);
+    assert_int_not_equal(access(in_folder("looked-at.sqlite-shm"), F_OK), 0);
+    assert_int_equal(db_int(path, "PRAGMA user_version"), 1);
+    fclose(fopen(empty, "w"));
+    assert_int_equal(kv_store_check(empty, &err), KV_OK);
+    assert_int_equal(kv_store_check(in_folder("looked-at-none.sqlite"), &err), KV_OK);
+    assert_int_not_equal(access(in_folder("looked-at-none.sqlite"), F_OK), 0);
+}
+
+static void shows_a_file_that_is_there(void **state) {
+    (void)state;
+    kv_error err = {0};
+    kv_store *s;
+    const char *path = in_folder("shown.sqlite");
+    assert_int_equal(kv_store_open_existing(path, &s, &err), KV_ENOTFOUND);
+    assert_null(s);
+    assert_non_null(strstr(err.text, "does not exist"));
+    kv_store_close(open_ok(path));
+    db_exec(path, "INSERT INTO run(cell_key, status, pid, pid_start, hostname, boot_id, pid_space) "
+                  "VALUES ('k', 'done', 0, 0, '', '', '')");
+    assert_int_equal(kv_store_open_existing(path, &s, &err), KV_OK);
+    kv_store_close(s);
+    db_exec(path, "PRAGMA user_version = 99");
+    assert_int_equal(kv_store_open_existing(path, &s, &err), KV_EUNSUPPORTED);
+    assert_null(s);
+}
+
+static void notices_that_its_file_is_gone(void **state) {
+    (void)state;
+    kv_error err = {0};
+    const char *path = in_folder("lost.sqlite");
+    kv_store *s = open_ok(path);
+    int64_t run = begin(s, KEY_A, "one", 0);
+    add(s, run, "i0", 0, 1);
+    assert_int_equal(rename(path, in_folder("found.sqlite")), 0);
+    kv_sample_row r = sample("i1", 0, 1);
+    assert_int_equal(kv_store_sample(s, run, &r, &err), KV_EIO);
+    assert_non_null(strstr(err.text, "moved or deleted"));
+    assert_int_equal(kv_store_end_run(s, run, "done", NULL, &err), KV_EIO);
+    assert_int_equal(rename(in_folder("found.sqlite"), path), 0);
+    assert_int_equal(kv_store_sample(s, run, &r, &err), KV_OK);
+    kv_store_close(s);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM sample"), 2);
 }
 
 static void creates_a_file_where_an_empty_one_is(void **state) {
@@ -646,7 +704,7 @@ static void reports_paths_that_cannot_be_written(void **state) {
     pid_t pid = fork();
     if (!pid) {
         if (geteuid() == 0 && (setgroups(0, NULL) || setgid(65534) || setuid(65534))) _exit(9);
-        int ok = open_fails(file, KV_EIO, "not writable") & open_fails(in_dir, KV_EIO, "check the folder");
+        int ok = open_fails(file, KV_EIO, "not writable") & open_fails(in_dir, KV_EIO, "no file can be made in");
         _exit(ok ? 0 : 1);
     }
     wait_ok(pid);
@@ -796,6 +854,9 @@ int main(void) {
         cmocka_unit_test(rolls_a_failed_migration_back),
         cmocka_unit_test(refuses_a_file_of_a_newer_version),
         cmocka_unit_test(refuses_what_is_not_a_results_file),
+        cmocka_unit_test(looks_at_a_file_without_changing_it),
+        cmocka_unit_test(shows_a_file_that_is_there),
+        cmocka_unit_test(notices_that_its_file_is_gone),
         cmocka_unit_test(creates_a_file_where_an_empty_one_is),
         cmocka_unit_test(reports_paths_that_cannot_be_written),
         cmocka_unit_test(waits_for_a_lock_and_then_says_so),
