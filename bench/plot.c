@@ -34,7 +34,7 @@ static int split_path(const char *db, char *dir, char *stem, kv_error *err) {
     if (slash == db) strcpy(dir, "/");
     const char *dot = strrchr(name, '.');
     snprintf(stem, 256, "%.*s", (int)(dot ? (size_t)(dot - name) : strlen(name)), name);
-    if (!stem[0]) strcpy(stem, "trimbench");
+    if (!stem[0] || stem[0] == '-') strcpy(stem, "trimbench");
     return KV_OK;
 }
 
