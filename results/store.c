@@ -106,13 +106,11 @@ static int check_path(const char *path, kv_error *err) {
         return kv_fail(err, KV_EIO, "%s: %s; choose another path for the results", path, strerror(errno));
     } else {
         const char *slash = strrchr(path, '/');
-        if (slash && slash > path) {
-            char *dir = strndup(path, (size_t)(slash - path));
-            if (!dir) return kv_fail(err, KV_ENOMEM, "%s: out of memory", path);
-            int rc = check_folder(path, dir, err);
-            free(dir);
-            return rc;
-        }
+        char *dir = strndup(slash ? path : ".", slash && slash > path ? (size_t)(slash - path) : 1);
+        if (!dir) return kv_fail(err, KV_ENOMEM, "%s: out of memory", path);
+        int rc = check_folder(path, dir, err);
+        free(dir);
+        return rc;
     }
     return KV_OK;
 }

@@ -7,7 +7,7 @@
 typedef enum kv_format { KV_TABLE, KV_JSON, KV_CSV } kv_format;
 int kv_format_parse(const char *text, kv_format *out, kv_error *err);
 
-enum { KV_TABLE_COLUMNS = 96 }; /* at most */
+enum { KV_TABLE_COLUMNS = 96 };
 
 typedef struct kv_column {
     const char *heading;
@@ -18,15 +18,15 @@ typedef struct kv_column {
 /* Cells in reading order.  Starts without cells, the other members set. */
 typedef struct kv_table {
     const kv_column *columns; /* (n_columns), which outlive the table */
-    size_t n_columns;
-    int gap;         /* blanks between columns */
-    int rule;        /* dashes under the headings */
-    kv_string cells; /* each ends with a NUL; kv_string_free */
+    size_t n_columns;         /* <= KV_TABLE_COLUMNS */
+    int gap;                  /* blanks between columns */
+    int rule;                 /* dashes under the headings */
+    kv_string cells;          /* each ends with a NUL; kv_string_free */
 } kv_table;
 
 /* The next cell, cleaned as kv_string_add_clean does it. */
 void kv_table_add(kv_table *t, const char *text);
-void kv_table_addf(kv_table *t, const char *fmt, ...) KV_PRINTF(2, 3); /* of less than 64 bytes */
+void kv_table_addf(kv_table *t, const char *fmt, ...) KV_PRINTF(2, 3); /* up to 63 bytes */
 void kv_table_add_count(kv_table *t, int64_t n, const char *zero);     /* zero: what stands for 0 */
 /* Headings and rows, no blanks at their ends.  A column is as wide as the characters of its longest cell. */
 void kv_table_print(const kv_table *t, kv_string *out);
