@@ -15,6 +15,7 @@
 #include "engine/file.h"
 #include "engine/gates.h"
 #include "results/process.h"
+#include "results/store.h"
 
 typedef enum verdict { OK, WARN, FAIL } verdict;
 
@@ -127,6 +128,7 @@ static void check_build(doctor *d) {
 static void check_db(doctor *d, const char *db) {
     char dir[KV_PATH_MAX];
     struct statvfs v;
+    kv_error err = {0};
     snprintf(dir, sizeof dir, "%s", db);
     char *slash = strrchr(dir, '/');
     if (slash)
@@ -135,6 +137,8 @@ static void check_db(doctor *d, const char *db) {
         strcpy(dir, ".");
     if (access(dir, W_OK) != 0 || (kv_path_exists(db) && access(db, W_OK) != 0)) {
         say(d, FAIL, "results", "%s cannot be written: choose another file with --db", db);
+    } else if (kv_store_check(db, &err)) {
+        say(d, FAIL, "results", "%s", err.text);
     } else if (statvfs(dir, &v) == 0) {
         double gib = (double)v.f_bavail * (double)v.f_frsize / (1 << 30);
         say(d,
@@ -229,7 +233,7 @@ int kv_cmd_doctor(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error
     check_tasks(&d, p);
     check_model(&d, o, p, &id);
     if (!kv_opts_given(o, KV_OPT_MODEL)) check_companions(&d, p, &id);
-    check_db(&d, kv_opts_text(o, KV_OPT_DB) ? kv_opts_text(o, KV_OPT_DB) : p->db);
+    check_db(&d, kv_opts_text_or(o, KV_OPT_DB, p->db));
     check_gnuplot(&d, kv_opts_text(o, KV_OPT_GNUPLOT));
     kv_identity_free(&id);
     fprintf(io->out, d.failed ? "\nsomething that a run needs is missing\n" : "\nready\n");

@@ -48,15 +48,12 @@ static void wrote(void *user, const char *path) {
 }
 
 int kv_cmd_export(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
-    const char *db = kv_opts_text(o, KV_OPT_EXPORT_DB) ? kv_opts_text(o, KV_OPT_EXPORT_DB) : p->db;
+    const char *db = kv_opts_text_or(o, KV_OPT_EXPORT_DB, p->db);
     const char *out = kv_opts_text(o, KV_OPT_EXPORT_OUT);
     prompts all = {.io = io, .paths = p};
     const kv_export_source src = {&all, open_task, prompt_of, wrote, kv_buildinfo_get()->commit};
     kv_store *store = NULL;
-    if (!kv_path_exists(db))
-        return kv_exit_of(kv_fail(err, KV_ENOTFOUND, "--db: %.400s does not exist: trimbench run writes it", db));
-    int rc = kv_store_open(db, &store, err);
-    if (rc == KV_EIO && kv_store_open_read(db, &store, NULL) == KV_OK) rc = err->code = KV_OK;
+    int rc = kv_store_open_existing(db, &store, err);
     if (rc == KV_OK) rc = kv_make_folder(out, err);
     if (rc == KV_OK) rc = kv_export_lm_eval(store, out, &src, err);
     kv_store_close(store);

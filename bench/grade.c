@@ -9,7 +9,7 @@
 #include "bench/command.h"
 #include "bench/grade_rows.h"
 #include "bench/hostinfo.h"
-#include "bench/table.h"
+#include "bench/rows.h"
 #include "bench/task_name.h"
 #include "engine/threads.h"
 
@@ -33,14 +33,11 @@ typedef struct {
     int64_t n_bad;
 } grading;
 
-static const kv_field fields[] = {
-    {"group", KV_FIELD_TEXT, offsetof(total, group), 0, 0},
-    {"n", KV_FIELD_INT, offsetof(total, n), 0, 0},
-    {"strict", KV_FIELD_REAL, offsetof(total, strict), 4, 0},
-    {"stderr", KV_FIELD_REAL, offsetof(total, stderr_), 4, 0},
-    {"compat", KV_FIELD_REAL, offsetof(total, compat), 4, 0},
-    {"partial", KV_FIELD_REAL, offsetof(total, partial), 4, 0},
-    {"answered", KV_FIELD_INT, offsetof(total, answered), 0, 0},
+static const kv_row_field fields[] = {
+    {"group", KV_ROW_TEXT, offsetof(total, group), 0, 0},      {"n", KV_ROW_INT, offsetof(total, n), 0, 0},
+    {"strict", KV_ROW_REAL, offsetof(total, strict), 4, 0},    {"stderr", KV_ROW_REAL, offsetof(total, stderr_), 4, 0},
+    {"compat", KV_ROW_REAL, offsetof(total, compat), 4, 0},    {"partial", KV_ROW_REAL, offsetof(total, partial), 4, 0},
+    {"answered", KV_ROW_INT, offsetof(total, answered), 0, 0},
 };
 
 static void grade_one(void *ctx, int i, int thread) {
@@ -120,8 +117,8 @@ static int print_totals(grading *x, kv_error *err) {
     if (!x->json) {
         fprintf(x->io->out, "task %s, variant %s, version %d, grader %s %d\n\n", i->name, i->variant, i->version,
                 i->grader, i->grader_version);
-        return kv_table_print(x->io->out, KV_TABLE, fields, sizeof fields / sizeof *fields, x->totals,
-                              sizeof *x->totals, x->n_totals, err);
+        return kv_rows_print(x->io->out, KV_TABLE, fields, sizeof fields / sizeof *fields, x->totals, sizeof *x->totals,
+                             x->n_totals, err);
     }
     cJSON *o = cJSON_CreateObject(), *all = cJSON_AddObjectToObject(o, "totals");
     cJSON_AddStringToObject(all, "task", i->name);

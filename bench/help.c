@@ -53,10 +53,11 @@ static const command_help commands[KV_N_CMDS] = {
     [KV_CMD_LIST] = {"list", "show policies, tasks and models", "  trimbench list\n", ""},
     [KV_CMD_DOCTOR] = {"doctor", "is this machine fit?", "  trimbench doctor\n",
                        "Exit: 1 when a CPU run would fail.\n"},
-    [KV_CMD_PLOT] = {"plot", "draw accuracy against budget and memory, and an HTML page",
-                     "  trimbench plot --db results/trimbench.sqlite\n"
-                     "  trimbench plot --db sweep.sqlite --task countdown_0.5k --query before --out plots\n",
-                     ""},
+    [KV_CMD_PLOT] =
+        {"plot", "draw accuracy against budget and memory, and an HTML page",
+         "  trimbench plot --db results/trimbench.sqlite\n"
+         "  trimbench plot --db sweep.sqlite --task countdown_0.5k --query before --out plots\n",
+         "Exit: 0 drawn, 1 only the page (no gnuplot), 2 bad usage, 3 nothing to draw, cannot read or write.\n"},
     [KV_CMD_PAPER] =
         {"paper", "measure a published table and print both side by side",
          "  trimbench paper\n"

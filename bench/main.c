@@ -109,8 +109,11 @@ int main(int argc, char **argv) {
     int wants_help = strcmp(name, "help") == 0 || strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0;
     if (strcmp(name, "--version") == 0) {
         print_version();
-    } else if (wants_help && argc > 2 && (cmd = find_command(argv[2])) >= 0) {
-        kv_help_usage(stdout, (kv_cmd_id)cmd);
+    } else if (wants_help && argc > 2) {
+        if ((cmd = find_command(argv[2])) >= 0)
+            kv_help_usage(stdout, (kv_cmd_id)cmd);
+        else
+            code = unknown_command(argv[2]);
     } else if (wants_help) {
         kv_help_overview(argc > 1 ? stdout : stderr);
         code = argc > 1 ? KV_EXIT_OK : KV_EXIT_USAGE;
@@ -119,9 +122,7 @@ int main(int argc, char **argv) {
     } else {
         code = run_command((kv_cmd_id)cmd, argc, argv);
     }
-    if (fflush(stdout) != 0) {
-        fprintf(stderr, "trimbench: writing to stdout failed\n");
-        if (code == KV_EXIT_OK) code = KV_EXIT_FAILED;
-    }
+    if (fflush(stdout) != 0) fprintf(stderr, "trimbench: writing to stdout failed\n");
+    if (ferror(stdout) && (code == KV_EXIT_OK || code == KV_EXIT_START)) code = KV_EXIT_FAILED; /* it did start */
     return code;
 }

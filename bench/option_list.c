@@ -1,7 +1,6 @@
 /* option_list.c - lists and ranges: `a,b`, `128..1024*2`, `16..64+16`, and llama-bench's `512-8192*2`. */
 #include "bench/options.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,19 +30,18 @@ static int push_once(int_list *l, int64_t x, kv_error *err) {
     return push(l, x, err);
 }
 
-/* Reads digits at *p and moves on; -1 when there are none or they overflow. */
+/* Reads digits at *p and moves on; -1 when there are none, the largest number when they overflow. */
 static int64_t digits(const char **p) {
     char *end;
     if (**p < '0' || **p > '9') return -1;
-    errno = 0;
     long long x = strtoll(*p, &end, 10);
-    if (errno == ERANGE) return -1;
     *p = end;
     return x;
 }
 
 static int in_range(int64_t x, int64_t min, int64_t max, kv_error *err) {
     if (x >= min && x <= max) return KV_OK;
+    if (x == INT64_MAX) return kv_fail(err, KV_EARG, "more than %lld is not possible", (long long)max);
     return kv_fail(err, KV_EARG, "%lld is outside %lld..%lld", (long long)x, (long long)min, (long long)max);
 }
 

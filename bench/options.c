@@ -210,6 +210,10 @@ const char *kv_opts_text(const kv_opts *o, kv_opt_id id) {
     return o->v[id].n ? o->v[id].texts[0] : NULL;
 }
 
+const char *kv_opts_text_or(const kv_opts *o, kv_opt_id id, const char *otherwise) {
+    return o->v[id].n ? o->v[id].texts[0] : otherwise;
+}
+
 int64_t kv_opts_int(const kv_opts *o, kv_opt_id id) {
     return o->v[id].n ? o->v[id].ints[0] : 0;
 }

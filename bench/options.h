@@ -143,6 +143,7 @@ int kv_opts_given(const kv_opts *o, kv_opt_id id);
 size_t kv_opts_n(const kv_opts *o, kv_opt_id id);
 /* First value; text: NULL when unset; numbers: 0 when unset. */
 const char *kv_opts_text(const kv_opts *o, kv_opt_id id);
+const char *kv_opts_text_or(const kv_opts *o, kv_opt_id id, const char *otherwise);
 int64_t kv_opts_int(const kv_opts *o, kv_opt_id id);
 double kv_opts_real(const kv_opts *o, kv_opt_id id);
 int kv_opts_flag(const kv_opts *o, kv_opt_id id);

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "bench/speed.h"
-#include "bench/table.h"
+#include "bench/rows.h"
 #include "results/paper.h"
 
 typedef struct paper_table {
@@ -44,12 +44,12 @@ typedef struct paper_row {
 } paper_row;
 
 #define TEXT(name, json)                                                                                               \
-    { #name, KV_FIELD_TEXT, offsetof(paper_row, name), 0, json }
+    { #name, KV_ROW_TEXT, offsetof(paper_row, name), 0, json }
 #define INT(name)                                                                                                      \
-    { #name, KV_FIELD_INT, offsetof(paper_row, name), 0, 0 }
+    { #name, KV_ROW_INT, offsetof(paper_row, name), 0, 0 }
 #define REAL(name, digits)                                                                                             \
-    { #name, KV_FIELD_REAL, offsetof(paper_row, name), digits, 0 }
-static const kv_field fields[] = {
+    { #name, KV_ROW_REAL, offsetof(paper_row, name), digits, 0 }
+static const kv_row_field fields[] = {
     INT(ctx),
     INT(batch),
     TEXT(policy, 0),
@@ -217,7 +217,7 @@ static int print_rows(const paper_table *t, const kv_paper_number *rows, size_t 
         fill_row(&rows[i], cell_of[i] < 0 ? NULL : &specs[cell_of[i]], cell_of[i] < 0 ? NULL : &r->rows[cell_of[i]],
                  &out[i]);
     if (format == KV_TABLE) print_frame(t, &rows[0], r, f);
-    int rc = kv_table_print(f, format, fields, sizeof fields / sizeof *fields, out, sizeof *out, n, err);
+    int rc = kv_rows_print(f, format, fields, sizeof fields / sizeof *fields, out, sizeof *out, n, err);
     if (rc == KV_OK && format == KV_TABLE) print_differences(t, &rows[0], r, synth, f);
     free(out);
     return rc;
@@ -274,7 +274,7 @@ static int compare(const kv_opts *o, const kv_opts *so, const kv_paths *p, const
 
 int kv_cmd_paper(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
     const char *name = kv_opts_text(o, KV_OPT_PAPER_NAME);
-    const char *db = kv_opts_text(o, KV_OPT_DB) ? kv_opts_text(o, KV_OPT_DB) : p->db;
+    const char *db = kv_opts_text_or(o, KV_OPT_DB, p->db);
     const paper_table *t = NULL;
     kv_paper_number *rows = NULL;
     kv_opts so = {0};

@@ -10,6 +10,7 @@
 #include "bench/items.h"
 #include "engine/engine.h"
 #include "policies/registry.h"
+#include "results/table.h"
 
 /* Everything that decides a cell's result; batch, limit, threads and commit are not in it.  Strings may be "" for
  * none. */
@@ -96,6 +97,8 @@ int kv_plan_same_group(const kv_plan_cell *a, const kv_plan_cell *b);
 /* plan_print.c: one line per cell with predicted KV bytes per sequence, and what would not fit into free_bytes, the
  * memory of the host or of the device that the cells run on. */
 int kv_plan_print(const kv_plan *p, int batch, int64_t free_bytes, FILE *f, kv_error *err);
+/* What stands in the way of a cell, each after two blanks, as the last column; frees notes. */
+void kv_plan_add_notes(kv_table *t, kv_string *notes);
 
 /* Most slots per head of one sequence, over prefill and decode. */
 int kv_plan_slots(const kv_policy *p, int budget, int buffer, int chunk, int prompt, int max_new, int n_ctx);

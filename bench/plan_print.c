@@ -39,19 +39,6 @@ static int measure(const kv_plan *p, const kv_plan_task *t, int *longest, int *t
     return KV_OK;
 }
 
-/* The columns prompt, slots and bytes/seq; returns the bytes of one sequence, 0 when no prompt fits. */
-static size_t print_sizes(const kv_plan_cell *c, const kv_identity *m, int longest, FILE *f) {
-    if (!longest) {
-        fprintf(f, " %7s %7s %12s", "-", "-", "-");
-        return 0;
-    }
-    const kv_policy *p = c->policy->policy;
-    int slots = kv_plan_slots(p, c->budget, c->buffer, c->chunk, longest, c->max_new, m->n_ctx);
-    size_t bytes = kv_plan_sequence_bytes(p, &m->shape, c->numerics, slots);
-    fprintf(f, " %7d %7d %12zu", longest, slots, bytes);
-    return bytes;
-}
-
 static const char *task_name(const kv_plan_task *t) {
     return t->items ? kv_items_info(t->items)->name : t->spec;
 }
@@ -60,63 +47,67 @@ static const char *variant_name(const kv_plan_task *t) {
     return t->items ? kv_items_info(t->items)->variant : t->variant;
 }
 
-/* Of the columns task, variant and policy. */
-typedef struct widths {
-    int task, variant, policy;
-} widths;
-
-static void widen(int *width, const char *text) {
-    if ((int)strlen(text) > *width) *width = (int)strlen(text);
+void kv_plan_add_notes(kv_table *t, kv_string *notes) {
+    t->cells.failed |= notes->failed;
+    kv_table_add(t, notes->n ? notes->p + 1 : "");
+    kv_string_free(notes);
 }
 
-static widths measure_columns(const kv_plan *p) {
-    widths w = {4, 7, 6};
-    for (size_t i = 0; i < p->n_cells; i++) {
-        const kv_plan_task *t = &p->tasks[p->cells[i].task];
-        widen(&w.task, task_name(t));
-        widen(&w.variant, variant_name(t));
-        widen(&w.policy, p->cells[i].policy->canonical);
+static void add_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int too_long, int batch, int64_t room,
+                     kv_table *t) {
+    const kv_plan_task *task = &p->tasks[c->task];
+    const kv_identity *m = &p->models[task->model];
+    const kv_policy *policy = c->policy->policy;
+    char prefill[24];
+    kv_string notes = {0};
+    int slots = 0;
+    int64_t bytes = 0;
+    if (longest) { /* else no prompt fits */
+        slots = kv_plan_slots(policy, c->budget, c->buffer, c->chunk, longest, c->max_new, m->n_ctx);
+        bytes = (int64_t)kv_plan_sequence_bytes(policy, &m->shape, c->numerics, slots);
     }
-    return w;
-}
-
-static void print_cell(const kv_plan *p, const kv_plan_cell *c, const widths *w, int longest, int too_long, int batch,
-                       int64_t room, FILE *f) {
-    const kv_plan_task *t = &p->tasks[c->task];
-    const kv_identity *m = &p->models[t->model];
-    char prefill[24], budget[16] = "-", buffer[16] = "-";
     kv_prefill_text(c->chunk, prefill);
-    if (c->budget) {
-        snprintf(budget, sizeof budget, "%d", c->budget);
-        snprintf(buffer, sizeof buffer, "%d", c->buffer);
-    }
-    fprintf(f, "%-*s %-*s %-*s %6s %6s %-10s %-6s %-8s %6d", w->task, task_name(t), w->variant, variant_name(t),
-            w->policy, c->policy->canonical, budget, buffer, prefill, c->query_before ? "before" : "after",
-            c->numerics == KV_EXACT ? "exact" : "fast", t->n_items * p->n_samples);
-    size_t bytes = print_sizes(c, m, longest, f);
-    if (!t->items) fprintf(f, "  cannot run: %s", t->err.text);
-    if ((c->policy->policy->needs & KV_NEED_GATES) && !m->gates_path[0]) fprintf(f, "  cannot run: no gates");
-    if (too_long) fprintf(f, "  %d of %d prompts are longer than the context of %d", too_long, t->n_items, m->n_ctx);
-    if ((int64_t)bytes * batch > room)
-        fprintf(f, "  would not fit: %.1f GiB for a batch of %d, %.1f GiB free", (double)bytes * batch / (1 << 30),
-                batch, (double)room / (1 << 30));
-    fprintf(f, "\n");
+    kv_table_add(t, task_name(task));
+    kv_table_add(t, variant_name(task));
+    kv_table_add(t, c->policy->canonical);
+    kv_table_add_count(t, c->budget, "-");
+    kv_table_add_count(t, c->buffer, "-");
+    kv_table_add(t, prefill);
+    kv_table_add(t, c->query_before ? "before" : "after");
+    kv_table_add(t, c->numerics == KV_EXACT ? "exact" : "fast");
+    kv_table_add_count(t, (int64_t)task->n_items * p->n_samples, "0");
+    kv_table_add_count(t, longest, "-");
+    kv_table_add_count(t, slots, "-");
+    kv_table_add_count(t, bytes, "-");
+    if (!task->items) kv_string_addf(&notes, "  cannot run: %s", task->err.text);
+    if ((policy->needs & KV_NEED_GATES) && !m->gates_path[0]) kv_string_add(&notes, "  cannot run: no gates");
+    if (too_long)
+        kv_string_addf(&notes, "  %d of %d prompts are longer than the context of %d", too_long, task->n_items,
+                       m->n_ctx);
+    if (bytes * batch > room)
+        kv_string_addf(&notes, "  would not fit: %.1f GiB for a batch of %d, %.1f GiB free",
+                       (double)bytes * batch / (1 << 30), batch, (double)room / (1 << 30));
+    kv_plan_add_notes(t, &notes);
 }
 
 int kv_plan_print(const kv_plan *p, int batch, int64_t free_bytes, FILE *f, kv_error *err) {
-    int last = -1, longest = 0, too_long = 0;
-    const widths w = measure_columns(p);
-    fprintf(f, "%-*s %-*s %-*s %6s %6s %-10s %-6s %-8s %6s %7s %7s %12s\n", w.task, "task", w.variant, "variant",
-            w.policy, "policy", "M", "B", "prefill", "query", "numerics", "n", "prompt", "slots", "bytes/seq");
-    for (size_t i = 0; i < p->n_cells; i++) {
+    static const kv_column columns[] = {{"task", 1, 0}, {"variant", 1, 0},  {"policy", 1, 0}, {"M", 0, 6},
+                                        {"B", 0, 6},    {"prefill", 1, 10}, {"query", 1, 6},  {"numerics", 1, 8},
+                                        {"n", 0, 6},    {"prompt", 0, 7},   {"slots", 0, 7},  {"bytes/seq", 0, 12},
+                                        {"", 1, 0}};
+    kv_table t = {.columns = columns, .n_columns = sizeof columns / sizeof *columns, .gap = 1};
+    kv_string text = {0};
+    int last = -1, longest = 0, too_long = 0, rc = KV_OK;
+    for (size_t i = 0; i < p->n_cells && rc == KV_OK; i++) {
         const kv_plan_cell *c = &p->cells[i];
-        if (c->task != last) {
-            int rc = measure(p, &p->tasks[c->task], &longest, &too_long, err);
-            if (rc) return rc;
-            last = c->task;
-        }
-        print_cell(p, c, &w, longest, too_long, batch, free_bytes, f);
+        if (c->task != last) rc = measure(p, &p->tasks[c->task], &longest, &too_long, err);
+        last = c->task;
+        add_cell(p, c, longest, too_long, batch, free_bytes, &t);
     }
-    fprintf(f, "%zu cells; prompt and slots (per layer and KV head) are the largest expected\n", p->n_cells);
-    return KV_OK;
+    kv_table_print(&t, &text);
+    kv_string_addf(&text, "%zu cells; prompt and slots (per layer and KV head) are the largest expected\n", p->n_cells);
+    if (rc == KV_OK) rc = kv_string_print(&text, f, "the plan", err);
+    kv_string_free(&t.cells);
+    kv_string_free(&text);
+    return rc;
 }

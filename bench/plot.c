@@ -34,7 +34,7 @@ static int split_path(const char *db, char *dir, char *stem, kv_error *err) {
     if (slash == db) strcpy(dir, "/");
     const char *dot = strrchr(name, '.');
     snprintf(stem, 256, "%.*s", (int)(dot ? (size_t)(dot - name) : strlen(name)), name);
-    if (!stem[0]) strcpy(stem, "trimbench");
+    if (!stem[0] || stem[0] == '-') strcpy(stem, "trimbench");
     return KV_OK;
 }
 
@@ -78,14 +78,11 @@ static int draw(const kv_opts *o, const char *db, kv_store *store, const kv_cell
 }
 
 int kv_cmd_plot(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
-    const char *db = kv_opts_text(o, KV_OPT_DB) ? kv_opts_text(o, KV_OPT_DB) : p->db;
+    const char *db = kv_opts_text_or(o, KV_OPT_DB, p->db);
     kv_store *store = NULL;
     kv_cell *cells = NULL;
     size_t n = 0;
-    if (!kv_path_exists(db))
-        return kv_exit_of(kv_fail(err, KV_ENOTFOUND, "--db: %.400s does not exist: trimbench run writes it", db));
-    int rc = kv_store_open(db, &store, err);
-    if (rc == KV_EIO && kv_store_open_read(db, &store, NULL) == KV_OK) rc = err->code = KV_OK;
+    int rc = kv_store_open_existing(db, &store, err);
     if (rc == KV_OK) rc = kv_store_cells(store, NULL, 0, &cells, &n, err);
     size_t n_all = n;
     n = filter(o, cells, n);
@@ -95,6 +92,5 @@ int kv_cmd_plot(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *
     if (rc == KV_OK) rc = draw(o, db, store, cells, n, io, err);
     kv_store_close(store);
     free(cells);
-    if (rc == KV_EUNSUPPORTED) return KV_EXIT_FAILED;
-    return kv_exit_of(rc);
+    return rc == KV_EUNSUPPORTED && n ? KV_EXIT_FAILED : kv_exit_of(rc); /* no gnuplot: the page is there */
 }

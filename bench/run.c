@@ -81,7 +81,7 @@ static int print_plan(const kv_opts *o, const kv_plan *plan, FILE *f, kv_error *
 }
 
 int kv_cmd_run(const kv_opts *o, const kv_paths *p, const kv_io *io, kv_error *err) {
-    const char *db = kv_opts_text(o, KV_OPT_DB) ? kv_opts_text(o, KV_OPT_DB) : p->db;
+    const char *db = kv_opts_text_or(o, KV_OPT_DB, p->db);
     kv_plan plan;
     int exit_code, rc = kv_plan_build(o, p, &plan, err);
     if (rc)

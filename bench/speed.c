@@ -62,7 +62,7 @@ static int make_specs(const kv_opts *o, kv_axes *a, kv_speed_spec **specs, size_
 
 static int run(const kv_opts *o, const kv_paths *p, const kv_speed_spec *specs, size_t n, const kv_io *io, int *failed,
                kv_error *err) {
-    const char *db = kv_opts_text(o, KV_OPT_DB) ? kv_opts_text(o, KV_OPT_DB) : p->db;
+    const char *db = kv_opts_text_or(o, KV_OPT_DB, p->db);
     kv_speed_result result;
     kv_format format = KV_TABLE;
     int rc = kv_format_parse(kv_opts_text(o, KV_OPT_FORMAT), &format, err);

@@ -1,7 +1,8 @@
 /* speed.h - what the files of the `speed` command share; `paper` measures its cells with them too.
  *
- * speed.c makes cells from options, speed_run.c opens engines and walks over contexts and rounds, speed_cell.c takes
- * one cell's repetitions, speed_record.c writes them down, speed_table.c sums up and prints, speed_plan.c predicts. */
+ * speed.c makes cells from options, speed_run.c opens engines, speed_context.c walks over contexts and rounds,
+ * speed_cell.c takes one cell's repetitions, speed_record.c writes them down, speed_table.c sums up and prints,
+ * speed_plan.c predicts. */
 #ifndef KV_SPEED_H
 #define KV_SPEED_H
 
@@ -115,6 +116,11 @@ int kv_speed_find_batch(kv_speed *x, kv_speed_cell *c, kv_error *err);
 int kv_speed_begin(kv_speed *x, kv_speed_cell *c, kv_error *err);
 int kv_speed_time(kv_speed *x, kv_speed_cell *c, kv_timing_row *t, kv_error *err);
 int kv_speed_end(kv_speed *x, kv_speed_cell *c, const char *status, const char *error, kv_error *err);
+/* The same for every cell that has no status yet; code: the KV_E* behind it. */
+int kv_speed_end_all(kv_speed *x, kv_speed_cell *cells, size_t n, int code, const char *text, kv_error *err);
+
+/* speed_context.c: measures the cells of the open engine; those of one context stand together. */
+int kv_speed_contexts(kv_speed *x, kv_speed_cell *cells, size_t n, kv_error *err);
 
 /* speed_table.c: medians and ranges of what was collected. */
 void kv_speed_sum_up(kv_speed_cell *c);

@@ -53,52 +53,70 @@ static int find_room(const kv_opts *o, const kv_identity *m, int on_gpu, kv_devi
     return rc;
 }
 
-static void print_cell(const kv_speed_spec *s, const kv_identity *m, kv_device_kind device, double room, FILE *f) {
-    char model[96], prefill[24], budget[16] = "-", buffer[16] = "-", batch[16] = "max", weights[32] = "-";
+static void add_cell(const kv_speed_spec *s, const kv_identity *m, kv_device_kind device, double room, kv_table *t) {
+    char model[96], prefill[24];
     int slots;
     double w = weight_bytes(m, s->numerics, device), cache = cache_bytes(s, m, &slots);
+    kv_string notes = {0};
     kv_file_title(m->model_path, model, sizeof model);
     kv_prefill_text(s->chunk, prefill);
-    if (s->budget) {
-        snprintf(budget, sizeof budget, "%d", s->budget);
-        snprintf(buffer, sizeof buffer, "%d", s->buffer);
-    }
-    if (s->batch) snprintf(batch, sizeof batch, "%d", s->batch);
-    if (w > 0) snprintf(weights, sizeof weights, "%.2f", w / gib);
-    fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %7d %5s %7d %7d %11s %11.2f", model,
-            s->numerics == KV_EXACT ? "exact" : "fast", s->policy->canonical, budget, buffer, prefill, s->ctx, batch,
-            s->max_new, slots, weights, cache / gib);
-    if (s->ctx + s->max_new > m->n_ctx) fprintf(f, "  cannot run: the model's context is %d", m->n_ctx);
+    kv_table_add(t, model);
+    kv_table_add(t, s->numerics == KV_EXACT ? "exact" : "fast");
+    kv_table_add(t, s->policy->canonical);
+    kv_table_add_count(t, s->budget, "-");
+    kv_table_add_count(t, s->buffer, "-");
+    kv_table_add(t, prefill);
+    kv_table_add_count(t, s->ctx, "0");
+    kv_table_add_count(t, s->batch, "max");
+    kv_table_add_count(t, s->max_new, "0");
+    kv_table_add_count(t, slots, "0");
+    kv_table_addf(t, w > 0 ? "%.2f" : "-", w / gib);
+    kv_table_addf(t, "%.2f", cache / gib);
+    if (s->ctx + s->max_new > m->n_ctx) kv_string_addf(&notes, "  cannot run: the model's context is %d", m->n_ctx);
     if ((s->policy->policy->needs & KV_NEED_GATES) && !m->gates_path[0] && !m->synth_gates)
-        fprintf(f, "  cannot run: no gates");
-    if (w + cache > room) fprintf(f, "  would not fit: %.1f GiB, %.1f GiB free", (w + cache) / gib, room / gib);
-    fprintf(f, "\n");
+        kv_string_add(&notes, "  cannot run: no gates");
+    if (w + cache > room)
+        kv_string_addf(&notes, "  would not fit: %.1f GiB, %.1f GiB free", (w + cache) / gib, room / gib);
+    kv_plan_add_notes(t, &notes);
+}
+
+/* The cells of one model, which all run in one place. */
+static int predict_model(const kv_opts *o, const kv_paths *p, const kv_speed_spec *cells, size_t n, int on_gpu, FILE *f,
+                         kv_error *err) {
+    static const kv_column columns[] = {
+        {"model", 1, 24},       {"numerics", 1, 8},   {"policy", 1, 20}, {"M", 0, 6},       {"B", 0, 6},
+        {"prefill", 1, 10},     {"ctx", 0, 7},        {"batch", 0, 5},   {"max-new", 0, 7}, {"slots", 0, 7},
+        {"weights GiB", 0, 11}, {"cache GiB", 0, 11}, {"", 1, 0}};
+    kv_table t = {.columns = columns, .n_columns = sizeof columns / sizeof *columns, .gap = 1};
+    kv_string text = {0};
+    kv_identity m = {0};
+    kv_device_kind device = KV_CPU;
+    double room = 0;
+    char name[256];
+    int rc = kv_identity_resolve(o, (size_t)cells->model, p, &m, err);
+    if (rc == KV_OK) rc = kv_identity_load(&m, err);
+    if (rc == KV_OK) rc = find_room(o, &m, on_gpu, &device, name, sizeof name, &room, err);
+    for (size_t i = 0; rc == KV_OK && i < n; i++) add_cell(&cells[i], &m, device, room, &t);
+    if (rc == KV_OK) {
+        kv_string_addf(&text, "%s: %s", kv_place_name(device), name);
+        if (isfinite(room)) kv_string_addf(&text, ", %.1f GiB free", room / gib);
+        kv_string_add(&text, "\n");
+        kv_table_print(&t, &text);
+        rc = kv_string_print(&text, f, "the plan", err);
+    }
+    kv_string_free(&text);
+    kv_string_free(&t.cells);
+    kv_identity_free(&m);
+    return rc;
 }
 
 int kv_speed_predict(const kv_opts *o, const kv_paths *p, const kv_speed_spec *cells, size_t n, int on_gpu, FILE *f,
                      kv_error *err) {
-    kv_identity m = {0};
-    int last = -1, rc = KV_OK;
-    kv_device_kind device = KV_CPU;
-    double room = 0;
-    for (size_t i = 0; i < n && rc == KV_OK; i++) {
-        if (cells[i].model != last) {
-            char name[256];
-            kv_identity_free(&m);
-            rc = kv_identity_resolve(o, (size_t)cells[i].model, p, &m, err);
-            if (rc == KV_OK) rc = kv_identity_load(&m, err);
-            if (rc == KV_OK) rc = find_room(o, &m, on_gpu, &device, name, sizeof name, &room, err);
-            if (rc) break;
-            fprintf(f, "%s: %s", kv_place_name(device), name);
-            if (isfinite(room)) fprintf(f, ", %.1f GiB free", room / gib);
-            fprintf(f, "\n");
-            fprintf(f, "%-24s %-8s %-20s %6s %6s %-10s %7s %5s %7s %7s %11s %11s\n", "model", "numerics", "policy", "M",
-                    "B", "prefill", "ctx", "batch", "max-new", "slots", "weights GiB", "cache GiB");
-            last = cells[i].model;
-        }
-        print_cell(&cells[i], &m, device, room, f);
+    int rc = KV_OK;
+    for (size_t i = 0, k = 0; i < n && rc == KV_OK; i = k) {
+        while (k < n && cells[k].model == cells[i].model) k++;
+        rc = predict_model(o, p, cells + i, k - i, on_gpu, f, err);
     }
-    kv_identity_free(&m);
     if (rc == KV_OK)
         fprintf(f, "%zu cells; slots are those of a sequence per layer and KV head; the cache holds the batch%s\n", n,
                 " and the shared prompt (for batch max: of one sequence)");

@@ -7,6 +7,7 @@
 
 #include "bench/record.h"
 #include "bench/speed.h"
+#include "bench/sweep.h"
 #include "engine/file.h"
 
 static int needs_gates(const kv_speed_cell *c) {
@@ -126,5 +127,15 @@ int kv_speed_end(kv_speed *x, kv_speed_cell *c, const char *status, const char *
     snprintf(r->error, sizeof r->error, "%.255s", error ? error : "");
     kv_speed_sum_up(c);
     x->result->failed |= strcmp(status, "done") != 0;
+    return rc;
+}
+
+int kv_speed_end_all(kv_speed *x, kv_speed_cell *cells, size_t n, int code, const char *text, kv_error *err) {
+    int rc = KV_OK;
+    for (size_t i = 0; i < n; i++) {
+        if (cells[i].row->status[0]) continue;
+        int ended = kv_speed_end(x, &cells[i], kv_cell_status(code), code == KV_ECANCEL ? NULL : text, err);
+        if (ended) rc = ended;
+    }
     return rc;
 }

@@ -5,21 +5,21 @@
 #include <string.h>
 
 #include "bench/speed.h"
-#include "bench/table.h"
+#include "bench/rows.h"
 
 #define TEXT(name)                                                                                                     \
-    { #name, KV_FIELD_TEXT, offsetof(kv_speed_row, name), 0, 0 }
+    { #name, KV_ROW_TEXT, offsetof(kv_speed_row, name), 0, 0 }
 #define INT(name)                                                                                                      \
-    { #name, KV_FIELD_INT, offsetof(kv_speed_row, name), 0, 0 }
+    { #name, KV_ROW_INT, offsetof(kv_speed_row, name), 0, 0 }
 #define REAL(name, digits)                                                                                             \
-    { #name, KV_FIELD_REAL, offsetof(kv_speed_row, name), digits, 0 }
+    { #name, KV_ROW_REAL, offsetof(kv_speed_row, name), digits, 0 }
 #define EXTRA_TEXT(name)                                                                                               \
-    { #name, KV_FIELD_TEXT, offsetof(kv_speed_row, name), 0, 1 }
+    { #name, KV_ROW_TEXT, offsetof(kv_speed_row, name), 0, 1 }
 #define EXTRA_INT(name)                                                                                                \
-    { #name, KV_FIELD_INT, offsetof(kv_speed_row, name), 0, 1 }
+    { #name, KV_ROW_INT, offsetof(kv_speed_row, name), 0, 1 }
 #define EXTRA_REAL(name)                                                                                               \
-    { #name, KV_FIELD_REAL, offsetof(kv_speed_row, name), 0, 1 }
-static const kv_field fields[] = {
+    { #name, KV_ROW_REAL, offsetof(kv_speed_row, name), 0, 1 }
+static const kv_row_field fields[] = {
     TEXT(status),
     TEXT(model),
     TEXT(weights),
@@ -88,12 +88,12 @@ static const kv_field fields[] = {
 };
 
 #define OP_TEXT(name)                                                                                                  \
-    { #name, KV_FIELD_TEXT, offsetof(kv_speed_op, name), 0, 0 }
+    { #name, KV_ROW_TEXT, offsetof(kv_speed_op, name), 0, 0 }
 #define OP_INT(name)                                                                                                   \
-    { #name, KV_FIELD_INT, offsetof(kv_speed_op, name), 0, 0 }
+    { #name, KV_ROW_INT, offsetof(kv_speed_op, name), 0, 0 }
 #define OP_REAL(name, digits)                                                                                          \
-    { #name, KV_FIELD_REAL, offsetof(kv_speed_op, name), digits, 0 }
-static const kv_field op_fields[] = {
+    { #name, KV_ROW_REAL, offsetof(kv_speed_op, name), digits, 0 }
+static const kv_row_field op_fields[] = {
     OP_TEXT(policy),
     OP_INT(budget),
     OP_INT(buffer),
@@ -147,13 +147,12 @@ void kv_speed_sum_up(kv_speed_cell *c) {
 }
 
 int kv_speed_print(FILE *f, kv_format format, const kv_speed_result *r, kv_error *err) {
-    int rc =
-        kv_table_print(f, format, fields, sizeof fields / sizeof *fields, r->rows, sizeof *r->rows, r->n_rows, err);
+    int rc = kv_rows_print(f, format, fields, sizeof fields / sizeof *fields, r->rows, sizeof *r->rows, r->n_rows, err);
     return rc || !r->n_ops ? rc : kv_speed_print_ops(f, format, r, err);
 }
 
 int kv_speed_print_ops(FILE *f, kv_format format, const kv_speed_result *r, kv_error *err) {
     if (format != KV_JSON) fputc('\n', f);
-    return kv_table_print(f, format, op_fields, sizeof op_fields / sizeof *op_fields, r->ops, sizeof *r->ops, r->n_ops,
-                          err);
+    return kv_rows_print(f, format, op_fields, sizeof op_fields / sizeof *op_fields, r->ops, sizeof *r->ops, r->n_ops,
+                         err);
 }

@@ -123,7 +123,7 @@ int kv_engine_logits(kv_engine *e, const int32_t *tokens, int n, float *out, kv_
         if (rc == KV_OK) rc = r->ops->read_logits(r, rows, out + (size_t)i * e->model.info.n_vocab, err);
         i += rows;
     }
-    if (seq.device) r->ops->seq_close(r, &seq, 0);
+    if (seq.device) r->ops->seq_close(r, &seq);
     if (r) r->ops->close(r);
     return rc;
 }

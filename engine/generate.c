@@ -72,7 +72,7 @@ static void run_fail(run *r, int code, const kv_error *err) {
 
 static void run_free(loop *lp, run *r) {
     if (!r) return;
-    if (r->seq.device) lp->r->ops->seq_close(lp->r, &r->seq, r->c.status == KV_ENUM);
+    if (r->seq.device) lp->r->ops->seq_close(lp->r, &r->seq);
     lp->taken[r->seq.row] = 0;
     free(r->tokens);
     free(r->top);

@@ -3,7 +3,8 @@
  * A page holds KV_PAGE slots of one (sequence, layer, KV head): K, then V, in the cache type and in an order inside the
  * page that is the device's own business; then the int32 original positions (KV_PAGE); then n_cols float columns
  * (n_cols, KV_PAGE).  Column 0 is the attention mass when the layout has one.  Slot s of a head lives in page
- * s / KV_PAGE at s % KV_PAGE; slots are in temporal order; unused slots of the last page may hold anything finite. */
+ * s / KV_PAGE at s % KV_PAGE; slots are in temporal order; unused slots of the last page may hold anything, NaN
+ * included: no kernel lets them into a result. */
 #ifndef KV_PAGE_H
 #define KV_PAGE_H
 

@@ -51,7 +51,7 @@ int kv_prefix_create(kv_engine *e, const kv_setup *setups, int n_setups, const i
 
 void kv_prefix_free(kv_prefix *p) {
     if (!p) return;
-    if (p->seq.device) p->runner->ops->seq_close(p->runner, &p->seq, 0);
+    if (p->seq.device) p->runner->ops->seq_close(p->runner, &p->seq);
     if (p->runner) p->runner->ops->close(p->runner);
     free(p->setups);
     free(p);

@@ -72,8 +72,7 @@ typedef struct kv_runner_ops {
     void (*close)(kv_runner *r);
     /* seq->columns, setup, row and request_user are set.  max_slots: it will never hold more. */
     int (*seq_open)(kv_runner *r, kv_seq *s, const kv_sampling *sampling, int max_slots, kv_error *err);
-    /* poisoned: its cache may hold NaN. */
-    void (*seq_close)(kv_runner *r, kv_seq *s, int poisoned);
+    void (*seq_close)(kv_runner *r, kv_seq *s);
     /* Copies the slots, columns and queries of `from` (another runner's, nothing evicted) into the empty `to`, with the
      * logits of its last token. */
     int (*fork)(kv_runner *r, const kv_runner *other, const kv_seq *from, kv_seq *to, kv_error *err);

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "engine/file.h"
 #include "results/embedded.h"
@@ -144,7 +145,10 @@ static int write_samples(exporter *x, sqlite3_stmt *cell, const char *task, kv_e
     int rc = add_lines(x, cell, f, sums), bad = ferror(f);
     if (fclose(f)) bad = 1;
     if (!rc && bad) rc = kv_fail(x->err, KV_EIO, "%.400s: writing failed; is the disk full?", path);
-    if (!rc) x->src->wrote(x->src->user, path);
+    if (rc)
+        unlink(path);
+    else
+        x->src->wrote(x->src->user, path);
     return rc;
 }
 

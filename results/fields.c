@@ -62,6 +62,12 @@ const kv_field *kv_field_all(size_t *n) {
     return fields;
 }
 
+const kv_field *kv_field_find(const char *key) {
+    const kv_field *f = fields;
+    while (strcmp(f->key, key)) f++;
+    return f;
+}
+
 const char *kv_field_string(const kv_field *f, const kv_cell *c) {
     return (const char *)c + f->offset;
 }
@@ -82,6 +88,12 @@ int kv_field_missing(const kv_field *f, const kv_cell *c) {
     if (f->type == KV_FIELD_TEXT) return !*kv_field_string(f, c);
     double v = kv_field_number(f, c);
     return !isfinite(v) || (f->style == KV_STYLE_BYTES && v <= 0) || (f->style == KV_STYLE_REPEATED && c->k <= 1);
+}
+
+int kv_cell_policy_text(const kv_cell *c, char *out, size_t size) {
+    const char *params = strchr(c->policy, ':');
+    if (!c->policy_title[0]) return snprintf(out, size, "%s", c->policy);
+    return snprintf(out, size, params ? "%s (%s)" : "%s", c->policy_title, params ? params + 1 : "");
 }
 
 int kv_cell_is_full(const kv_cell *c) {

@@ -35,6 +35,8 @@ typedef struct kv_field {
 } kv_field;
 
 const kv_field *kv_field_all(size_t *n);
+/* The field of a key that there is. */
+const kv_field *kv_field_find(const char *key);
 
 /* 1 when the cell has no value here: NaN, an empty text, bytes never measured. */
 int kv_field_missing(const kv_field *f, const kv_cell *c);
@@ -50,6 +52,8 @@ void kv_field_bytes(double bytes, char *out, size_t size);
  * no say in whether the field varies. */
 int kv_field_applies(const kv_field *f, const kv_cell *c);
 
+/* "SnapKV (window=16)": title, else name, and parameters; as snprintf. */
+int kv_cell_policy_text(const kv_cell *c, char *out, size_t size);
 /* 1 for the full cache, whose M and B mean nothing. */
 int kv_cell_is_full(const kv_cell *c);
 /* 1 when the last run of the cell is not done: oom, timeout, error, interrupted, still running. */

@@ -20,15 +20,8 @@ static const char *const dims[] = {"model", "adapter", "gates",   "backend",  "n
                                    "query", "buffer",  "max_new", "sampling", "seed"};
 enum { N_DIMS = COUNT(dims) };
 
-static const kv_field *field_of(const char *key) {
-    size_t n;
-    const kv_field *f = kv_field_all(&n);
-    while (strcmp(f->key, key)) f++;
-    return f;
-}
-
 static int same_dim(int d, const kv_cell *a, const kv_cell *b) {
-    const kv_field *f = field_of(dims[d]);
+    const kv_field *f = kv_field_find(dims[d]);
     if (!kv_field_applies(f, a) || !kv_field_applies(f, b)) return 1;
     if (f->type == KV_FIELD_TEXT) return !strcmp(kv_field_string(f, a), kv_field_string(f, b));
     return kv_field_number(f, a) == kv_field_number(f, b);
@@ -116,11 +109,9 @@ static int same_series(const int *split, const kv_cell *a, const kv_cell *b) {
 
 static void label_series(kv_series *s, const int *split) {
     const kv_cell *c = s->first;
-    const char *params = strchr(c->policy, ':'), *title = c->policy_title[0] ? c->policy_title : c->policy;
-    size_t n = (size_t)snprintf(s->label, sizeof s->label, params && c->policy_title[0] ? "%s (%s)" : "%s", title,
-                                params ? params + 1 : "");
+    size_t n = (size_t)kv_cell_policy_text(c, s->label, sizeof s->label);
     for (int d = 0; d < N_DIMS && n < sizeof s->label; d++) {
-        const kv_field *f = field_of(dims[d]);
+        const kv_field *f = kv_field_find(dims[d]);
         char value[128];
         if (!split[d] || !kv_field_applies(f, c)) continue;
         kv_field_text(f, c, value, sizeof value);

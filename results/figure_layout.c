@@ -124,20 +124,18 @@ static void add_subtitle(kv_figure *f, const char *item) {
 
 /* "query after" or "query after/before": what the drawn cells have in this field. */
 static void subtitle_field(kv_figure *f, const char *key, const char *name) {
-    size_t n_fields;
-    const kv_field *fields = kv_field_all(&n_fields);
+    const kv_field *field = kv_field_find(key);
     char item[120];
-    size_t k = 0, used = 0;
+    size_t used = 0;
     const kv_cell *seen[4];
     int n_seen = 0;
-    while (strcmp(fields[k].key, key)) k++;
     for (size_t i = 0; i < f->n_cells && n_seen < 4; i++) {
         const kv_cell *c = &f->cells[i];
         char value[100], other[100];
-        int again = f->panel_of[i] < 0 || kv_field_missing(&fields[k], c) || !kv_field_applies(&fields[k], c);
-        kv_field_text(&fields[k], c, value, sizeof value);
+        int again = f->panel_of[i] < 0 || kv_field_missing(field, c) || !kv_field_applies(field, c);
+        kv_field_text(field, c, value, sizeof value);
         for (int j = 0; j < n_seen && !again; j++) {
-            kv_field_text(&fields[k], seen[j], other, sizeof other);
+            kv_field_text(field, seen[j], other, sizeof other);
             again = !strcmp(value, other);
         }
         if (again) continue;

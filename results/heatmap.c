@@ -112,9 +112,7 @@ static void add_text(char *out, size_t size, const char *heading, const char *va
 /* "SnapKV, M = 256, B = 32, query after", then what else tells the cells apart. */
 static void label_grid(const grid *g, const kv_table_plan *plan, char *out, size_t size) {
     const kv_cell *c = g->cell;
-    const char *params = strchr(c->policy, ':');
-    size_t n = (size_t)snprintf(out, size, params && c->policy_title[0] ? "%s (%s)" : "%s",
-                                c->policy_title[0] ? c->policy_title : c->policy, params ? params + 1 : "");
+    size_t n = (size_t)kv_cell_policy_text(c, out, size);
     if (!kv_cell_is_full(c) && n < size)
         n += (size_t)snprintf(out + n, size - n, ", M = %d, B = %d", c->budget, c->buffer);
     if (n < size) snprintf(out + n, size - n, ", query %s", c->query);
@@ -134,10 +132,7 @@ typedef struct canvas {
 } canvas;
 
 static void add_label(canvas *v, const char *text, double x, double y, int size, const char *colour) {
-    kv_string_add(&v->s.gp, "    set label ");
-    kv_plot_quote(&v->s.gp, text);
-    kv_string_addf(&v->s.gp, " at screen %.6f, screen %.6f left noenhanced font ',%d' textcolor rgb '%s'\n",
-                   x / v->width, 1 - y / v->height, size, colour);
+    kv_plot_label(&v->s.gp, text, x / v->width, 1 - y / v->height, size, colour);
 }
 
 /* Every step-th value as the name of its place, so that at most `most` stand on an axis. */
@@ -169,10 +164,8 @@ static void add_panel(canvas *v, const grid *g, const char *label, int panel) {
     kv_string *gp = &v->s.gp;
     int left = LEFT + panel % COLUMNS * (LEFT + WIDTH + RIGHT);
     int top = v->head + TOP + panel / COLUMNS * (TOP + HEIGHT + BOTTOM);
-    kv_string_addf(gp, "    set lmargin at screen %.6f\n    set rmargin at screen %.6f\n", (double)left / v->width,
-                   (double)(left + WIDTH) / v->width);
-    kv_string_addf(gp, "    set tmargin at screen %.6f\n    set bmargin at screen %.6f\n", 1 - (double)top / v->height,
-                   1 - (double)(top + HEIGHT) / v->height);
+    kv_plot_margins(gp, (double)left / v->width, (double)(left + WIDTH) / v->width, 1 - (double)top / v->height,
+                    1 - (double)(top + HEIGHT) / v->height);
     kv_string_addf(gp, "    set xrange [-0.5:%d.5]\n    set yrange [%d.5:-0.5]\n", g->n_lengths - 1, g->n_depths - 1);
     add_tics(gp, "x", g->lengths, g->n_lengths, 6);
     add_tics(gp, "y", g->depths, g->n_depths, 11);

@@ -45,17 +45,25 @@ void kv_plot_quote(kv_string *t, const char *s) {
     kv_string_free(&clean);
 }
 
+void kv_plot_label(kv_string *gp, const char *text, double x, double y, int size, const char *colour) {
+    kv_string_add(gp, "    set label ");
+    kv_plot_quote(gp, text);
+    kv_string_addf(gp, " at screen %.6f, screen %.6f left noenhanced font ',%d' textcolor rgb '%s'\n", x, y, size,
+                   colour);
+}
+
+void kv_plot_margins(kv_string *gp, double left, double right, double top, double bottom) {
+    kv_string_addf(gp, "    set lmargin at screen %.6f\n    set rmargin at screen %.6f\n", left, right);
+    kv_string_addf(gp, "    set tmargin at screen %.6f\n    set bmargin at screen %.6f\n", top, bottom);
+}
+
 /* Pixels from the top left corner as gnuplot's screen coordinates. */
 static void add_at(script *s, double x, double y) {
     kv_string_addf(&s->gp, "screen %.6f, screen %.6f", x / s->f->width, 1 - y / s->f->height);
 }
 
 static void add_label(script *s, const char *text, double x, double y, int size, const char *colour) {
-    kv_string_add(&s->gp, "    set label ");
-    kv_plot_quote(&s->gp, text);
-    kv_string_add(&s->gp, " at ");
-    add_at(s, x, y);
-    kv_string_addf(&s->gp, " left noenhanced font ',%d' textcolor rgb '%s'\n", size, colour);
+    kv_plot_label(&s->gp, text, x / s->f->width, 1 - y / s->f->height, size, colour);
 }
 
 /* Texts and legend belong to the whole figure; they are drawn with the first panel. */
@@ -159,10 +167,8 @@ static void add_axes(script *s, int panel) {
     const kv_panel *p = &f->panels[panel];
     kv_string *t = &s->gp;
     int two_digits = p->y_step < 0.1 || p->y_step == 0.25;
-    kv_string_addf(t, "    set lmargin at screen %.6f\n    set rmargin at screen %.6f\n", (double)p->left / f->width,
-                   (double)(p->left + p->width) / f->width);
-    kv_string_addf(t, "    set tmargin at screen %.6f\n    set bmargin at screen %.6f\n",
-                   1 - (double)p->top / f->height, 1 - (double)(p->top + p->height) / f->height);
+    kv_plot_margins(t, (double)p->left / f->width, (double)(p->left + p->width) / f->width,
+                    1 - (double)p->top / f->height, 1 - (double)(p->top + p->height) / f->height);
     kv_string_addf(t, "    set logscale x 2\n    x_min = %.17g\n    x_max = %.17g\n    set xrange [x_min:x_max]\n",
                    p->x_min, p->x_max);
     kv_string_addf(t, "    set yrange [%.17g:%.17g]\n    set ytics %g format '%s'\n", p->y_min, p->y_max, p->y_step,
@@ -207,11 +213,9 @@ void kv_plot_head(kv_string *gp, const char *stem, const char *name, int width, 
     kv_string_addf(gp,
                    "do for [kind in 'svg png'] {\n"
                    "    if (kind eq 'svg') {\n"
-                   ""
                    "        set terminal svg enhanced size %d,%d dynamic name '%s' background '#ffffff' "
                    "font 'Helvetica, Arial, sans-serif,13'\n"
                    "    } else {\n"
-                   ""
                    "        if (strstrt(GPVAL_TERMINALS, 'pngcairo')) {\n"
                    "            set terminal pngcairo enhanced size %d,%d fontscale 1.5 linewidth 2 pointscale 2 "
                    "background '#ffffff' font 'Sans,13'\n"

@@ -18,9 +18,12 @@ const char *kv_plot_name(kv_figure_x x);
 int kv_plot_script_make(const kv_figure *f, const char *stem, kv_plot_script *out, kv_error *err);
 void kv_plot_script_free(kv_plot_script *p); /* also after an error */
 
-/* Parts of any figure's script.  quote: a string in single quotes.  head: style, the names `out` and `data`, and the
+/* Parts of any figure's script.  quote: a string in single quotes.  label, margins: of a panel, in screen coordinates
+ * (0 to 1, from below).  head: style, the names `out` and `data`, and the
  * loop over both terminals, in pixels, up to the first panel; the script ends it with tail. */
 void kv_plot_quote(kv_string *gp, const char *s);
+void kv_plot_label(kv_string *gp, const char *text, double x, double y, int size, const char *colour);
+void kv_plot_margins(kv_string *gp, double left, double right, double top, double bottom);
 void kv_plot_head(kv_string *gp, const char *stem, const char *name, int width, int height);
 void kv_plot_tail(kv_string *gp);
 

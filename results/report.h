@@ -5,9 +5,7 @@
 #include <stdio.h>
 
 #include "results/store.h"
-
-typedef enum kv_format { KV_TABLE, KV_JSON, KV_CSV } kv_format;
-int kv_format_parse(const char *text, kv_format *out, kv_error *err);
+#include "results/table.h"
 
 /* Table: constant columns are taken out of the body and named once above it.  JSON: one object per line with at
  * least status, policy, task, budget, buffer, prefill, n, accuracy, stderr, peak_slots, mean_slots, kv_bytes_peak,

@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "results/embedded.h"
 #include "results/process.h"
@@ -78,6 +79,17 @@ static int read_int(kv_store *s, const char *sql, int64_t *out, kv_error *err) {
     return KV_OK;
 }
 
+/* Where a new file is to be made. */
+static int check_folder(const char *path, const char *dir, kv_error *err) {
+    struct stat sb;
+    if (stat(dir, &sb) != 0 || !S_ISDIR(sb.st_mode))
+        return kv_fail(err, KV_EIO, "%s: the folder %s does not exist; create it first", path, dir);
+    if (access(dir, W_OK) != 0)
+        return kv_fail(err, KV_EIO, "%s: no file can be made in %s: %s; choose another path for the results", path, dir,
+                       strerror(errno));
+    return KV_OK;
+}
+
 /* Only regular files and not yet existing ones in an existing folder get as far as SQLite. */
 static int check_path(const char *path, kv_error *err) {
     struct stat sb;
@@ -94,14 +106,11 @@ static int check_path(const char *path, kv_error *err) {
         return kv_fail(err, KV_EIO, "%s: %s; choose another path for the results", path, strerror(errno));
     } else {
         const char *slash = strrchr(path, '/');
-        if (slash && slash > path) {
-            char *dir = strndup(path, (size_t)(slash - path));
-            if (!dir) return kv_fail(err, KV_ENOMEM, "%s: out of memory", path);
-            int gone = stat(dir, &sb) != 0 || !S_ISDIR(sb.st_mode);
-            if (gone) kv_fail(err, KV_EIO, "%s: the folder %s does not exist; create it first", path, dir);
-            free(dir);
-            if (gone) return KV_EIO;
-        }
+        char *dir = strndup(slash ? path : ".", slash && slash > path ? (size_t)(slash - path) : 1);
+        if (!dir) return kv_fail(err, KV_ENOMEM, "%s: out of memory", path);
+        int rc = check_folder(path, dir, err);
+        free(dir);
+        return rc;
     }
     return KV_OK;
 }
@@ -272,41 +281,64 @@ static char *immutable_uri(const char *path) {
     return uri;
 }
 
-static int open_for_reading(kv_store *s, const char *name, int flags, kv_error *err) {
-    int64_t version;
+/* *version: of the file, no newer than this program's. */
+static int open_for_reading(kv_store *s, const char *name, int flags, int64_t *version, kv_error *err) {
     if (sqlite3_open_v2(name, &s->db, SQLITE_OPEN_READONLY | SQLITE_OPEN_NOMUTEX | flags, NULL) != SQLITE_OK)
         return s->db ? kv_store_fail(s, "opening", err) : kv_fail(err, KV_ENOMEM, "%s: out of memory", s->path);
     sqlite3_busy_timeout(s->db, KV_STORE_WAIT_MS);
-    int rc = check_version(s, &version, err);
-    if (rc || version == KV_STORE_VERSION) return rc;
-    return kv_fail(err, KV_EUNSUPPORTED, "%s: holds no results of this version; copy it to where it can be written",
-                   s->path);
+    return check_version(s, version, err);
 }
 
-int kv_store_open_read(const char *path, kv_store **out, kv_error *err) {
+/* WAL wants a file beside the database, which a read-only folder refuses; without a log none is needed. */
+static int open_unchanged(const char *path, kv_store **out, int64_t *version, kv_error *err) {
     struct stat wal;
     *out = NULL;
-    int rc = check_path(path, err);
-    if (rc) return rc;
     kv_store *s = calloc(1, sizeof *s);
     char *uri = immutable_uri(path), *log = malloc(strlen(path) + sizeof "-wal");
     if (log) stpcpy(stpcpy(log, path), "-wal");
-    if (!s || !uri || !log || !(s->path = strdup(path))) {
-        rc = kv_fail(err, KV_ENOMEM, "%s: out of memory", path);
-    } else if ((rc = open_for_reading(s, path, 0, err)) && (stat(log, &wal) != 0 || wal.st_size == 0)) {
-        /* WAL wants a file beside the database, which a read-only folder refuses; without a log none is needed. */
-        sqlite3_close(s->db);
-        s->db = NULL;
-        rc = open_for_reading(s, uri, SQLITE_OPEN_URI, err);
-    }
+    int rc = s && uri && log && (s->path = strdup(path)) ? KV_OK : kv_fail(err, KV_ENOMEM, "%s: out of memory", path);
+    if (rc == KV_OK && (stat(log, &wal) != 0 || wal.st_size == 0))
+        rc = open_for_reading(s, uri, SQLITE_OPEN_URI, version, err);
+    else if (rc == KV_OK)
+        rc = open_for_reading(s, path, 0, version, err);
     free(uri);
     free(log);
-    if (rc) {
+    if (rc)
         kv_store_close(s);
-        return rc;
-    }
-    *out = s;
-    return KV_OK;
+    else
+        *out = s;
+    return rc;
+}
+
+int kv_store_open_read(const char *path, kv_store **out, kv_error *err) {
+    int64_t version;
+    *out = NULL;
+    int rc = check_path(path, err);
+    if (rc == KV_OK) rc = open_unchanged(path, out, &version, err);
+    if (rc || version == KV_STORE_VERSION) return rc;
+    kv_store_close(*out);
+    *out = NULL;
+    return kv_fail(err, KV_EUNSUPPORTED, "%s: holds no results of this version; copy it to where it can be written",
+                   path);
+}
+
+int kv_store_open_existing(const char *path, kv_store **out, kv_error *err) {
+    kv_error why = {0};
+    *out = NULL;
+    if (access(path, F_OK) != 0 && errno == ENOENT)
+        return kv_fail(err, KV_ENOTFOUND, "%s does not exist: trimbench run writes it", path);
+    int rc = kv_store_open(path, out, &why);
+    if (rc == KV_EIO && kv_store_open_read(path, out, NULL) == KV_OK) return KV_OK;
+    return rc ? kv_fail(err, rc, "%s", why.text) : KV_OK;
+}
+
+int kv_store_check(const char *path, kv_error *err) {
+    int64_t version;
+    kv_store *s = NULL;
+    int rc = check_path(path, err);
+    if (rc == KV_OK && access(path, F_OK) == 0) rc = open_unchanged(path, &s, &version, err);
+    kv_store_close(s);
+    return rc;
 }
 
 void kv_store_close(kv_store *s) {

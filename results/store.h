@@ -16,6 +16,11 @@ int kv_store_open(const char *path, kv_store **out, kv_error *err);
 /* For a file that may not be written, such as a published one: never changes it.  Runs whose process died still say
  * "running". */
 int kv_store_open_read(const char *path, kv_store **out, kv_error *err);
+/* To show what is in it: kv_store_open where the file can be written, else kv_store_open_read; KV_ENOTFOUND when it is
+ * not there. */
+int kv_store_open_existing(const char *path, kv_store **out, kv_error *err);
+/* The error that kv_store_open would give for a path or a file that is no results file of ours; changes nothing. */
+int kv_store_check(const char *path, kv_error *err);
 void kv_store_close(kv_store *s);
 
 /* Rows of what a run refers to; each is inserted once and found again by content.  NULL strings become NULL. */

@@ -175,6 +175,16 @@ int kv_store_begin_run(kv_store *s, const kv_run_row *r, int64_t *run_id, kv_err
     return kv_store_insert(s, "run", v, COUNT(v), run_id, err);
 }
 
+/* SQLite would go on writing to a file that nobody can open any more. */
+static int check_place(kv_store *s, kv_error *err) {
+    int moved = 0;
+    if (sqlite3_file_control(s->db, "main", SQLITE_FCNTL_HAS_MOVED, &moved) != SQLITE_OK || !moved) return KV_OK;
+    return kv_fail(err, KV_EIO,
+                   "%s: moved or deleted while it was being written; put it back, or run the same command again for a "
+                   "new one",
+                   s->path);
+}
+
 int kv_store_end_run(kv_store *s, int64_t run_id, const char *status, const char *error, kv_error *err) {
     static const char *const known[] = {"done", "oom", "timeout", "error", "interrupted"};
     size_t i = 0;
@@ -182,10 +192,12 @@ int kv_store_end_run(kv_store *s, int64_t run_id, const char *status, const char
     if (i == COUNT(known))
         return kv_fail(err, KV_EARG, "a run cannot end as '%s'; use done, oom, timeout, error or interrupted", status);
     sqlite3_stmt *st = NULL;
-    int rc = sqlite3_prepare_v2(s->db,
-                                "UPDATE run SET status = ?1, error = ?2, finished = strftime('%Y-%m-%dT%H:%M:%fZ', "
-                                "'now') WHERE id = ?3",
-                                -1, &st, NULL);
+    int rc = check_place(s, err);
+    if (rc) return rc;
+    rc = sqlite3_prepare_v2(s->db,
+                            "UPDATE run SET status = ?1, error = ?2, finished = strftime('%Y-%m-%dT%H:%M:%fZ', "
+                            "'now') WHERE id = ?3",
+                            -1, &st, NULL);
     if (rc == SQLITE_OK) {
         sqlite3_bind_text(st, 1, status, -1, SQLITE_STATIC);
         sqlite3_bind_text(st, 2, error, -1, SQLITE_STATIC);
@@ -255,7 +267,8 @@ int kv_store_sample(kv_store *s, int64_t run_id, const kv_sample_row *r, kv_erro
                                 TEXT(r, logits_hash),
                                 TEXT(r, status),
                                 TEXT(r, error)};
-    int rc = s->insert_sample ? KV_OK : prepare_sample(s, v, COUNT(v), err);
+    int rc = check_place(s, err);
+    if (!rc && !s->insert_sample) rc = prepare_sample(s, v, COUNT(v), err);
     if (!rc) {
         int db = SQLITE_OK;
         for (size_t i = 0; db == SQLITE_OK && i < COUNT(v); i++) db = bind(s->insert_sample, (int)i + 1, &v[i]);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -89,6 +88,14 @@ void kv_string_add_clean(kv_string *t, const char *s) {
     while (*s) s += add_clean_char(t, s);
 }
 
+void kv_string_add_valid(kv_string *t, const char *s) {
+    kv_string_add_bytes(t, s, 0);
+    for (size_t n; *s; s += n ? n : 1) {
+        n = kv_string_utf8(s);
+        kv_string_add_bytes(t, n ? s : "\xEF\xBF\xBD", n ? n : 3);
+    }
+}
+
 void kv_string_add_html(kv_string *t, const char *s) {
     static const struct {
         char c;
@@ -123,4 +130,11 @@ int kv_string_write(const kv_string *t, const char *path, kv_error *err) {
         reason = errno;
     }
     return bad ? kv_fail(err, KV_EIO, "%s: cannot be written: %s", path, strerror(reason)) : KV_OK;
+}
+
+int kv_string_print(const kv_string *t, FILE *f, const char *what, kv_error *err) {
+    if (t->failed) return kv_fail(err, KV_ENOMEM, "out of memory for %s", what);
+    if (t->n && (fwrite(t->p, 1, t->n, f) != t->n || fflush(f)))
+        return kv_fail(err, KV_EIO, "%s cannot be written: %s", what, strerror(errno));
+    return KV_OK;
 }

@@ -8,16 +8,16 @@
 
 #include <cjson/cJSON.h>
 #include <signal.h>
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "engine/file.h"
-#include "results/store.h"
 #include "tests/support/cli.h"
+#include "tests/support/db.h"
 #include "tests/support/scratch.h"
 
 #define TINY "golden/tiny-llama.gguf"
@@ -44,6 +44,10 @@ static cJSON *run_json(const char *line, int code) {
     return all;
 }
 
+static int64_t count_in(const char *db, const char *sql) {
+    return db_int(scratch_path(&scratch_dir, db), sql);
+}
+
 static const char *text_of(const cJSON *o, const char *key) {
     const char *s = cJSON_GetStringValue(cJSON_GetObjectItem(o, key));
     return s ? s : "";
@@ -53,19 +57,6 @@ static double number_of(const cJSON *o, const char *key) {
     const cJSON *n = cJSON_GetObjectItem(o, key);
     if (!cJSON_IsNumber(n)) fail_msg("%s is no number", key);
     return cJSON_GetNumberValue(n);
-}
-
-static char *dump(const char *db) {
-    kv_store *s = NULL;
-    kv_error err = {0};
-    char *text = NULL, from[192];
-    size_t n;
-    snprintf(from, sizeof from, "%s", scratch_path(&scratch_dir, db));
-    const char *to = scratch_path(&scratch_dir, "dump.txt");
-    if (kv_store_open(from, &s, &err) || kv_store_dump(s, to, &err) || kv_read_file(to, &text, &n, &err))
-        fail_msg("%s", err.text);
-    kv_store_close(s);
-    return text;
 }
 
 static void help_shows_examples_for_every_command(void **state) {
@@ -90,6 +81,7 @@ static void refuses_what_it_does_not_know(void **state) {
     cli_expect("", 2, "usage");
     cli_expect("genrate", 2, "did you mean 'generate'");
     cli_expect("xyzzy", 2, "unknown command 'xyzzy'");
+    cli_expect("help xyzzy", 2, "unknown command 'xyzzy'");
     cli_expect(RUN "--bugdet 3", 2, "did you mean --budget");
     cli_expect(RUN "--policy h3o", 2, "h3o");
     cli_expect(RUN "--policy h2o:resent=3", 2, "resent");
@@ -401,12 +393,12 @@ static void raising_the_limit_extends_a_cell(void **state) {
         run_json(with_db(RUN "--policy h2o --budget 16 --max-new 12 --limit 2 --format json", "grow.sqlite"), 0);
     assert_true(number_of(cJSON_GetArrayItem(cells, 0), "n") == 2);
     cJSON_Delete(cells);
-    first = dump("grow.sqlite");
+    first = db_dump(scratch_path(&scratch_dir, "grow.sqlite"));
     cells = run_json(
         with_db(RUN "--policy h2o --budget 16 --max-new 12 --limit 5 --batch 2 --format json", "grow.sqlite"), 0);
     assert_true(number_of(cJSON_GetArrayItem(cells, 0), "n") == 5);
     cJSON_Delete(cells);
-    second = dump("grow.sqlite");
+    second = db_dump(scratch_path(&scratch_dir, "grow.sqlite"));
     assert_int_equal(strncmp(second, first, strlen(first)), 0);
     free(first);
     free(second);
@@ -422,8 +414,8 @@ static void sharing_the_prefill_changes_no_token(void **state) {
     cli_expect(with_db(sweep, "shared.sqlite"), 0, "");
     snprintf(line, sizeof line, "%s --no-share", sweep);
     cli_expect(with_db(line, "alone.sqlite"), 0, "");
-    shared = dump("shared.sqlite");
-    alone = dump("alone.sqlite");
+    shared = db_dump(scratch_path(&scratch_dir, "shared.sqlite"));
+    alone = db_dump(scratch_path(&scratch_dir, "alone.sqlite"));
     assert_true(strlen(shared) > 1000);
     assert_string_equal(shared, alone);
     free(shared);
@@ -435,12 +427,12 @@ static void samples_differ_and_come_back_the_same(void **state) {
     const char *const line =
         RUN "--policy window --budget 32 --temperature 1 --samples 3 --limit 2 --max-new 16 --seed 5";
     cli_expect(with_db(line, "a.sqlite"), 0, "");
-    char *a = dump("a.sqlite");
+    char *a = db_dump(scratch_path(&scratch_dir, "a.sqlite"));
     cli_expect(
         with_db(RUN "--policy window --budget 32 --temperature 1 --samples 3 --limit 2 --max-new 16 --seed 5 --batch 1",
                 "b.sqlite"),
         0, "");
-    char *b = dump("b.sqlite");
+    char *b = db_dump(scratch_path(&scratch_dir, "b.sqlite"));
     assert_string_equal(a, b);
     char *one = strchr(strchr(a, '\t') + 1, '\t'), *two = strchr(strchr(strchr(a, '\n') + 1, '\t') + 1, '\t');
     assert_int_not_equal(strncmp(one, two, strcspn(one, "\n")), 0);
@@ -552,19 +544,6 @@ static void speed_prints_one_object_per_cell(void **state) {
     assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 2), "error"), "--batch max"));
     assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 4), "error"), "context"));
     cJSON_Delete(rows);
-}
-
-/* First column of the only row of a query. */
-static int64_t count_in(const char *db, const char *sql) {
-    sqlite3 *s;
-    sqlite3_stmt *st;
-    assert_int_equal(sqlite3_open(scratch_path(&scratch_dir, db), &s), SQLITE_OK);
-    if (sqlite3_prepare_v2(s, sql, -1, &st, NULL) != SQLITE_OK) fail_msg("%s: %s", sql, sqlite3_errmsg(s));
-    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-    int64_t n = sqlite3_column_int64(st, 0);
-    sqlite3_finalize(st);
-    sqlite3_close(s);
-    return n;
 }
 
 static void speed_records_every_repetition(void **state) {
@@ -692,6 +671,33 @@ static void plot_makes_the_folder_it_writes_to(void **state) {
     assert_int_equal(rmdir(page), 0);
 }
 
+static void a_file_of_a_newer_version_is_left_alone(void **state) {
+    (void)state;
+    static const char *const commands[] = {RUN "--limit 1 --policy full", "plot", "export"};
+    cli_expect(with_db(RUN "--policy full --limit 1 --max-new 4", "newer.sqlite"), 0, "");
+    db_exec(scratch_path(&scratch_dir, "newer.sqlite"), "PRAGMA user_version = 99");
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        cli_expect(with_db(commands[i], "newer.sqlite"), 3, "version 99");
+    cli_result r = cli_run(with_db("doctor --model " TINY, "newer.sqlite"));
+    assert_int_equal(r.code, 1);
+    assert_non_null(strstr(r.out, "FAIL  results"));
+    cli_free(&r);
+}
+
+static void output_that_is_lost_is_a_failure(void **state) {
+    (void)state;
+    static const char *const lines[] = {"list", "--help", RUN "--policy full --limit 1 --max-new 4",
+                                        RUN "--policy full --limit 1 --dry-run"};
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        char line[2300];
+        snprintf(line, sizeof line, "%s %s >/dev/full 2>&1", KV_BINARY,
+                 i < 2 ? lines[i] : with_db(lines[i], "lost.sqlite"));
+        int status = system(line);
+        assert_true(WIFEXITED(status));
+        assert_int_equal(WEXITSTATUS(status), 1);
+    }
+}
+
 static void list_and_doctor_tell_what_is_there(void **state) {
     (void)state;
     cli_result r = cli_run("list");
@@ -749,6 +755,8 @@ int main(void) {
         cmocka_unit_test(paper_sets_published_beside_measured),
         cmocka_unit_test(plot_without_gnuplot_says_what_to_install),
         cmocka_unit_test(plot_makes_the_folder_it_writes_to),
+        cmocka_unit_test(a_file_of_a_newer_version_is_left_alone),
+        cmocka_unit_test(output_that_is_lost_is_a_failure),
         cmocka_unit_test(list_and_doctor_tell_what_is_there),
     };
     return cmocka_run_group_tests(tests, scratch_setup, scratch_teardown);

@@ -89,6 +89,16 @@ static void refuses_broken_lists(void **state) {
     }
 }
 
+static void says_that_a_number_is_too_large(void **state) {
+    (void)state;
+    kv_error err = {0};
+    int64_t *v = NULL;
+    size_t n;
+    assert_int_equal(kv_list_ints("99999999999999999999", 0, 1024, &v, &n, &err), KV_EARG);
+    assert_non_null(strstr(err.text, "more than 1024 is not possible"));
+    free(v);
+}
+
 static void token_ids_keep_repeats(void **state) {
     (void)state;
     int64_t *v = NULL;
@@ -270,6 +280,7 @@ int main(void) {
         cmocka_unit_test(reads_lists_and_ranges),
         cmocka_unit_test(names_each_value_once),
         cmocka_unit_test(refuses_broken_lists),
+        cmocka_unit_test(says_that_a_number_is_too_large),
         cmocka_unit_test(token_ids_keep_repeats),
         cmocka_unit_test(gives_defaults_of_the_command),
         cmocka_unit_test(takes_both_notations),

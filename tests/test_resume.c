@@ -18,9 +18,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "engine/file.h"
-#include "results/store.h"
 #include "tests/support/cli.h"
+#include "tests/support/db.h"
 #include "tests/support/scratch.h"
 
 enum { N_KILLS = 20, MOST_STARTS = 400 };
@@ -30,7 +29,6 @@ static const char *const sweep = "run --model golden/tiny-llama.gguf --gates gol
                                  "--samples 2 --temperature 0.9 --top-p 0.95 "
                                  "--batch 4 --threads 1 --quiet --db ";
 
-static scratch dir;
 static char *expected; /* dump of the uninterrupted run */
 static double whole_s; /* its duration */
 
@@ -40,35 +38,14 @@ static double now(void) {
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static int64_t count(const char *db, const char *sql) {
+    return db_int(scratch_path(&scratch_dir, db), sql);
+}
+
 static const char *command(const char *db) {
     static char text[1024];
-    snprintf(text, sizeof text, "%s%s", sweep, scratch_path(&dir, db));
+    snprintf(text, sizeof text, "%s%s", sweep, scratch_path(&scratch_dir, db));
     return text;
-}
-
-static char *dump(const char *db) {
-    kv_store *s = NULL;
-    kv_error err = {0};
-    char *text = NULL, from[192];
-    size_t n;
-    snprintf(from, sizeof from, "%s", scratch_path(&dir, db));
-    const char *to = scratch_path(&dir, "dump.txt");
-    if (kv_store_open(from, &s, &err) || kv_store_dump(s, to, &err) || kv_read_file(to, &text, &n, &err))
-        fail_msg("%s", err.text);
-    kv_store_close(s);
-    return text;
-}
-
-static int64_t count(const char *db, const char *sql) {
-    sqlite3 *handle;
-    sqlite3_stmt *st;
-    assert_int_equal(sqlite3_open(scratch_path(&dir, db), &handle), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(handle, sql, -1, &st, NULL), SQLITE_OK);
-    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-    int64_t n = sqlite3_column_int64(st, 0);
-    sqlite3_finalize(st);
-    sqlite3_close(handle);
-    return n;
 }
 
 static void remove_db(const char *db) {
@@ -76,25 +53,22 @@ static void remove_db(const char *db) {
     for (int i = 0; i < 3; i++) {
         char name[64];
         snprintf(name, sizeof name, "%s%s", db, endings[i]);
-        unlink(scratch_path(&dir, name));
+        unlink(scratch_path(&scratch_dir, name));
     }
 }
 
 static int run_reference(void **state) {
-    (void)state;
-    if (scratch_open(&dir)) return -1;
+    if (scratch_setup(state)) return -1;
     double start = now();
     cli_expect(command("whole.sqlite"), 0, "");
     whole_s = now() - start;
-    expected = dump("whole.sqlite");
+    expected = db_dump(scratch_path(&scratch_dir, "whole.sqlite"));
     return 0;
 }
 
 static int clean_up(void **state) {
-    (void)state;
     free(expected);
-    scratch_close(&dir);
-    return 0;
+    return scratch_teardown(state);
 }
 
 static void sleep_for(double seconds) {
@@ -108,7 +82,7 @@ static uint64_t next_random(uint64_t *x) {
 }
 
 static void every_sample_is_there_once(const char *db) {
-    char *got = dump(db);
+    char *got = db_dump(scratch_path(&scratch_dir, db));
     assert_string_equal(got, expected);
     free(got);
     assert_int_equal(count(db, "SELECT count(*) FROM sample"), 7 * 24);
@@ -155,11 +129,11 @@ static int interrupt_sweep(const char *db, int signal_number) {
     pid_t pid = cli_start(command(db));
     for (int i = 0; i < 2000; i++) {
         sleep_for(0.005);
-        if (access(scratch_path(&dir, db), F_OK) != 0) continue;
+        if (access(scratch_path(&scratch_dir, db), F_OK) != 0) continue;
         sqlite3 *handle;
         sqlite3_stmt *st = NULL;
         int n = 0;
-        if (sqlite3_open_v2(scratch_path(&dir, db), &handle, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
+        if (sqlite3_open_v2(scratch_path(&scratch_dir, db), &handle, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
             sqlite3_prepare_v2(handle, "SELECT count(*) FROM sample", -1, &st, NULL) == SQLITE_OK &&
             sqlite3_step(st) == SQLITE_ROW)
             n = sqlite3_column_int(st, 0);

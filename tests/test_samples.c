@@ -8,15 +8,13 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/sampling.h"
-#include "engine/file.h"
-#include "results/store.h"
 #include "tests/support/cli.h"
+#include "tests/support/db.h"
 #include "tests/support/scratch.h"
 
 /* Runs the sweep with these further options into a database of the scratch folder. */
@@ -32,23 +30,7 @@ static void run(const char *db, const char *options) {
 
 /* "item TAB k TAB tokens TAB score" lines in order; the caller frees. */
 static char *dump(const char *db) {
-    kv_store *s = NULL;
-    kv_error err = {0};
-    char *text = NULL, from[192];
-    size_t n;
-    snprintf(from, sizeof from, "%s", scratch_path(&scratch_dir, db));
-    const char *to = scratch_path(&scratch_dir, "dump.txt");
-    if (kv_store_open(from, &s, &err) || kv_store_dump(s, to, &err) || kv_read_file(to, &text, &n, &err))
-        fail_msg("%s", err.text);
-    kv_store_close(s);
-    return text;
-}
-
-static void sql(const char *db, const char *text) {
-    sqlite3 *handle;
-    assert_int_equal(sqlite3_open(scratch_path(&scratch_dir, db), &handle), SQLITE_OK);
-    assert_int_equal(sqlite3_exec(handle, text, NULL, NULL, NULL), SQLITE_OK);
-    sqlite3_close(handle);
+    return db_dump(scratch_path(&scratch_dir, db));
 }
 
 static void expect_same(const char *db, const char *expected) {
@@ -77,7 +59,7 @@ static void samples_lost_at_random_come_back_the_same(void **state) {
     char *expected = dump("lost.sqlite"), line[160];
     for (int i = 0; i < 3; i++) {
         snprintf(line, sizeof line, "DELETE FROM sample WHERE id * 2654435761 %% 7 IN (%d, %d, %d)", i, i + 2, i + 3);
-        sql("lost.sqlite", line);
+        db_exec(scratch_path(&scratch_dir, "lost.sqlite"), line);
         snprintf(line, sizeof line, "--limit 4 --samples 3 --batch %s", batches[i]);
         run("lost.sqlite", line);
         expect_same("lost.sqlite", expected);
@@ -104,19 +86,10 @@ static void more_samples_and_more_items_extend_a_cell(void **state) {
 static void samples_of_an_item_differ(void **state) {
     (void)state;
     run("differ.sqlite", "--limit 2 --samples 4");
-    sqlite3 *handle;
-    sqlite3_stmt *st;
-    assert_int_equal(sqlite3_open(scratch_path(&scratch_dir, "differ.sqlite"), &handle), SQLITE_OK);
-    assert_int_equal(sqlite3_prepare_v2(handle,
-                                        "SELECT min(n), count(*) FROM (SELECT count(DISTINCT tokens) AS n FROM sample "
-                                        "GROUP BY cell_key, item)",
-                                        -1, &st, NULL),
-                     SQLITE_OK);
-    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-    assert_true(sqlite3_column_int(st, 0) >= 3);
-    assert_int_equal(sqlite3_column_int(st, 1), 12);
-    sqlite3_finalize(st);
-    sqlite3_close(handle);
+    const char *path = scratch_path(&scratch_dir, "differ.sqlite");
+    assert_int_equal(db_int(path, "SELECT count(DISTINCT cell_key || item) FROM sample"), 12);
+    assert_true(db_int(path, "SELECT min(n) FROM (SELECT count(DISTINCT tokens) AS n FROM sample GROUP BY cell_key, "
+                             "item)") >= 3);
 }
 
 /* sha256 of "seed/item/k", its first 16 digits: python3 -c "import hashlib; ..." */

@@ -23,6 +23,7 @@
 #include "results/embedded.h"
 #include "results/process.h"
 #include "results/store_internal.h"
+#include "tests/support/db.h"
 
 #define KEY_A "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 #define KEY_B "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb"
@@ -55,26 +56,6 @@ static kv_store *open_ok(const char *path) {
     kv_error err = {0};
     if (kv_store_open(path, &s, &err)) fail_msg("%s", err.text);
     return s;
-}
-
-static int64_t sql_int(const char *path, const char *sql) {
-    sqlite3 *db;
-    sqlite3_stmt *st;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    sqlite3_busy_timeout(db, 5000);
-    if (sqlite3_prepare_v2(db, sql, -1, &st, NULL)) fail_msg("%s: %s", sql, sqlite3_errmsg(db));
-    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
-    int64_t v = sqlite3_column_int64(st, 0);
-    sqlite3_finalize(st);
-    sqlite3_close(db);
-    return v;
-}
-
-static void sql_run(const char *path, const char *sql) {
-    sqlite3 *db;
-    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
-    if (sqlite3_exec(db, sql, NULL, NULL, NULL)) fail_msg("%s: %s", sql, sqlite3_errmsg(db));
-    sqlite3_close(db);
 }
 
 static int64_t begin(kv_store *s, const char *key, const char *commit, int any_build) {
@@ -150,18 +131,17 @@ static void stores_every_kind_of_row(void **state) {
     assert_int_equal(kv_store_end_run(s, run, "done", NULL, &err), KV_OK);
     assert_int_equal(kv_store_host(s, &(kv_host_row){.hostname = NULL}, &id, &err), KV_OK);
     kv_store_close(s);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM gpu WHERE copy_gb_s IS NULL AND memory_bytes = 85899345920"),
+    assert_int_equal(db_int(path, "SELECT count(*) FROM gpu WHERE copy_gb_s IS NULL AND memory_bytes = 85899345920"),
                      1);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM host WHERE hostname IS NULL"), 1);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM run WHERE status = 'done' AND finished >= started"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM host WHERE hostname IS NULL"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM run WHERE status = 'done' AND finished >= started"), 1);
     assert_int_equal(
-        sql_int(
-            path,
-            "SELECT count(*) FROM sample WHERE strict IS NULL AND score = 1 AND rule = 'tag' AND reason IS NULL AND "
-            "json_extract(tokens, '$[2]') = 7 AND output LIKE '%DROP TABLE%'"),
+        db_int(path,
+               "SELECT count(*) FROM sample WHERE strict IS NULL AND score = 1 AND rule = 'tag' AND reason IS NULL AND "
+               "json_extract(tokens, '$[2]') = 7 AND output LIKE '%DROP TABLE%'"),
         1);
-    assert_int_equal(sql_int(path, "SELECT value FROM counter WHERE name = 'evictions'"), 12);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
+    assert_int_equal(db_int(path, "SELECT value FROM counter WHERE name = 'evictions'"), 12);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM pragma_foreign_key_check"), 0);
 }
 
 static void finds_reference_rows_again_by_content(void **state) {
@@ -189,11 +169,11 @@ static void ignores_a_second_sample_of_the_same_item(void **state) {
     add(s, first, "i", 0, 1);
     add(s, first, "i", 0, 0);
     add(s, second, "i", 0, 0);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM sample WHERE score = 1"), 1);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM sample"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM sample WHERE score = 1"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM sample"), 1);
     add(s, first, "i", 1, 0);
     add(s, other, "i", 0, 0);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM sample"), 3);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM sample"), 3);
     kv_store_close(s);
 }
 
@@ -206,7 +186,7 @@ static void ignores_a_second_sample_when_the_build_is_unknown(void **state) {
     assert_int_equal(kv_store_begin_run(s, &(kv_run_row){.cell_key = KEY_A}, &run, &err), KV_OK);
     add(s, run, "i", 0, 1);
     add(s, run, "i", 0, 1);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM sample"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM sample"), 1);
     kv_store_close(s);
 }
 
@@ -501,9 +481,9 @@ static void several_processes_create_and_fill_one_file(void **state) {
     for (int i = 0; i < WRITERS; i++)
         if (!(pid[i] = fork())) _exit(write_samples(path, SAMPLES, -1));
     for (int i = 0; i < WRITERS; i++) wait_ok(pid[i]);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM run WHERE status = 'done'"), WRITERS);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM build"), 1);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM sample"), SAMPLES);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM run WHERE status = 'done'"), WRITERS);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM build"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM sample"), SAMPLES);
 }
 
 static void keeps_every_committed_sample_when_the_writer_is_killed(void **state) {
@@ -533,11 +513,10 @@ static void keeps_every_committed_sample_when_the_writer_is_killed(void **state)
 
         kv_store *s = open_ok(path);
         kv_store_close(s);
-        int64_t there = sql_int(path, "SELECT count(*) FROM sample");
+        int64_t there = db_int(path, "SELECT count(*) FROM sample");
         assert_in_range(there, acked, acked + 1);
-        assert_int_equal(sql_int(path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
-        assert_int_equal(sql_int(path, "SELECT count(*) FROM run WHERE status = 'interrupted' AND finished NOTNULL"),
-                         1);
+        assert_int_equal(db_int(path, "SELECT count(*) FROM pragma_integrity_check WHERE integrity_check = 'ok'"), 1);
+        assert_int_equal(db_int(path, "SELECT count(*) FROM run WHERE status = 'interrupted' AND finished NOTNULL"), 1);
     }
 }
 
@@ -547,37 +526,37 @@ static void leaves_runs_of_the_living_and_of_other_machines_alone(void **state) 
     kv_store *mine = open_ok(path);
     begin(mine, KEY_A, "one", 0);
     begin(mine, KEY_B, "one", 0);
-    sql_run(path, "UPDATE run SET hostname = hostname || '.elsewhere', pid = 1, pid_start = 1 WHERE id = 2");
+    db_exec(path, "UPDATE run SET hostname = hostname || '.elsewhere', pid = 1, pid_start = 1 WHERE id = 2");
     kv_store_close(open_ok(path));
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM run WHERE status = 'running'"), 2);
-    sql_run(path, "UPDATE run SET pid_start = pid_start + 1 WHERE id = 1"); /* the number went to another process */
+    assert_int_equal(db_int(path, "SELECT count(*) FROM run WHERE status = 'running'"), 2);
+    db_exec(path, "UPDATE run SET pid_start = pid_start + 1 WHERE id = 1"); /* the number went to another process */
     kv_store_close(open_ok(path));
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM run WHERE status = 'interrupted' AND id = 1"), 1);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM run WHERE status = 'running' AND id = 2"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM run WHERE status = 'interrupted' AND id = 1"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM run WHERE status = 'running' AND id = 2"), 1);
     begin(mine, KEY_A, "one", 0);
-    sql_run(path, "UPDATE run SET boot_id = 'earlier' WHERE id = 3");
+    db_exec(path, "UPDATE run SET boot_id = 'earlier' WHERE id = 3");
     kv_store_close(open_ok(path));
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM run WHERE status = 'interrupted' AND id = 3"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM run WHERE status = 'interrupted' AND id = 3"), 1);
     kv_store_close(mine);
 }
 
 static void migrates_a_file_of_version_0_and_keeps_its_rows(void **state) {
     (void)state;
     const char *path = in_folder("old.sqlite");
-    sql_run(path, "PRAGMA application_id = 1414678861; CREATE TABLE scrap(x); INSERT INTO scrap VALUES (41)");
+    db_exec(path, "PRAGMA application_id = 1414678861; CREATE TABLE scrap(x); INSERT INTO scrap VALUES (41)");
     kv_store_close(open_ok(path));
-    assert_int_equal(sql_int(path, "PRAGMA user_version"), KV_STORE_VERSION);
-    assert_int_equal(sql_int(path, "SELECT x FROM scrap"), 41);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM paper_number"), 0);
+    assert_int_equal(db_int(path, "PRAGMA user_version"), KV_STORE_VERSION);
+    assert_int_equal(db_int(path, "SELECT x FROM scrap"), 41);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM paper_number"), 0);
     kv_store_close(open_ok(path));
 }
 
 static void migrates_a_file_of_version_1(void **state) {
     (void)state;
     const char *path = in_folder("one.sqlite");
-    sql_run(path, kv_embedded_schema_sql);
-    sql_run(path, kv_embedded_views_sql); /* views are there already */
-    sql_run(path, "PRAGMA application_id = 1414678861; PRAGMA user_version = 1;"
+    db_exec(path, kv_embedded_schema_sql);
+    db_exec(path, kv_embedded_views_sql); /* views are there already */
+    db_exec(path, "PRAGMA application_id = 1414678861; PRAGMA user_version = 1;"
                   "INSERT INTO run(id, cell_key, status) VALUES (1, 'k', 'done');"
                   "INSERT INTO sample(run_id, cell_key, item, k, tokens, n_tokens, stop, score, answered, status)"
                   " VALUES (1, 'k', 'i', 0, '[]', 0, 'eos', 1, 1, 'ok')");
@@ -590,21 +569,21 @@ static void migrates_a_file_of_version_1(void **state) {
     assert_true(c[0].accuracy == 1 && isnan(c[0].compat) && c[0].n_no_answer == 0);
     free(c);
     kv_store_close(s);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM sample WHERE rule IS NULL AND reason IS NULL"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM sample WHERE rule IS NULL AND reason IS NULL"), 1);
 }
 
 static void rolls_a_failed_migration_back(void **state) {
     (void)state;
     const char *path = in_folder("clash.sqlite");
-    sql_run(path, "PRAGMA application_id = 1414678861; CREATE TABLE sample(mine); INSERT INTO sample VALUES (42)");
+    db_exec(path, "PRAGMA application_id = 1414678861; CREATE TABLE sample(mine); INSERT INTO sample VALUES (42)");
     kv_store *s;
     kv_error err = {0};
     assert_int_equal(kv_store_open(path, &s, &err), KV_EDB);
     assert_non_null(strstr(err.text, "migrating"));
     assert_null(s);
-    assert_int_equal(sql_int(path, "PRAGMA user_version"), 0);
-    assert_int_equal(sql_int(path, "SELECT mine FROM sample"), 42);
-    assert_int_equal(sql_int(path, "SELECT count(*) FROM sqlite_schema"), 1);
+    assert_int_equal(db_int(path, "PRAGMA user_version"), 0);
+    assert_int_equal(db_int(path, "SELECT mine FROM sample"), 42);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM sqlite_schema"), 1);
 }
 
 static int open_fails(const char *path, int code, const char *word) {
@@ -618,14 +597,21 @@ static int open_fails(const char *path, int code, const char *word) {
     return 1;
 }
 
+/* Opening and looking give the same reason. */
+static int refused(const char *path, int code, const char *word) {
+    kv_error err = {0};
+    int rc = kv_store_check(path, &err);
+    return rc == code && strstr(err.text, word) && open_fails(path, code, word);
+}
+
 static void refuses_a_file_of_a_newer_version(void **state) {
     (void)state;
     const char *path = in_folder("newer.sqlite");
     kv_store_close(open_ok(path));
-    sql_run(path, "PRAGMA user_version = 99");
-    assert_true(open_fails(path, KV_EUNSUPPORTED, "version 99"));
-    sql_run(path, "PRAGMA user_version = -1");
-    assert_true(open_fails(path, KV_EUNSUPPORTED, "version -1"));
+    db_exec(path, "PRAGMA user_version = 99");
+    assert_true(refused(path, KV_EUNSUPPORTED, "version 99"));
+    db_exec(path, "PRAGMA user_version = -1");
+    assert_true(refused(path, KV_EUNSUPPORTED, "version -1"));
 }
 
 static void refuses_what_is_not_a_results_file(void **state) {
@@ -634,18 +620,69 @@ static void refuses_what_is_not_a_results_file(void **state) {
     FILE *f = fopen(text, "w");
     for (int i = 0; i < 200; i++) fprintf(f, "this is no database\n");
     fclose(f);
-    assert_true(open_fails(text, KV_EFORMAT, "not an SQLite database"));
-    sql_run(foreign, "CREATE TABLE bookmarks(x)");
-    assert_true(open_fails(foreign, KV_EFORMAT, "another program"));
-    assert_int_equal(sql_int(foreign, "SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'delete'"), 1);
+    assert_true(refused(text, KV_EFORMAT, "not an SQLite database"));
+    db_exec(foreign, "CREATE TABLE bookmarks(x)");
+    assert_true(refused(foreign, KV_EFORMAT, "another program"));
+    assert_int_equal(db_int(foreign, "SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'delete'"), 1);
     kv_store_close(open_ok(cut));
     assert_int_equal(truncate(cut, 6000), 0);
-    assert_true(open_fails(cut, KV_EFORMAT, "damaged"));
-    assert_true(open_fails(folder, KV_EIO, "is a folder"));
-    assert_true(open_fails("/dev/null", KV_EIO, "not a regular file"));
-    assert_true(open_fails("", KV_EARG, "not a file name"));
-    assert_true(open_fails(":memory:", KV_EARG, "not a file name"));
-    assert_true(open_fails(in_folder("gone/x.sqlite"), KV_EIO, "does not exist"));
+    assert_true(refused(cut, KV_EFORMAT, "damaged"));
+    assert_true(refused(folder, KV_EIO, "is a folder"));
+    assert_true(refused("/dev/null", KV_EIO, "not a regular file"));
+    assert_true(refused("", KV_EARG, "not a file name"));
+    assert_true(refused(":memory:", KV_EARG, "not a file name"));
+    assert_true(refused(in_folder("gone/x.sqlite"), KV_EIO, "does not exist"));
+}
+
+static void looks_at_a_file_without_changing_it(void **state) {
+    (void)state;
+    kv_error err = {0};
+    const char *path = in_folder("looked-at.sqlite"), *empty = in_folder("looked-at-empty.sqlite");
+    kv_store_close(open_ok(path));
+    db_exec(path, "PRAGMA user_version = 1");
+    assert_int_equal(kv_store_check(path, &err), KV_OK);
+    assert_int_not_equal(access(in_folder("looked-at.sqlite-shm"), F_OK), 0);
+    assert_int_equal(db_int(path, "PRAGMA user_version"), 1);
+    fclose(fopen(empty, "w"));
+    assert_int_equal(kv_store_check(empty, &err), KV_OK);
+    assert_int_equal(kv_store_check(in_folder("looked-at-none.sqlite"), &err), KV_OK);
+    assert_int_not_equal(access(in_folder("looked-at-none.sqlite"), F_OK), 0);
+}
+
+static void shows_a_file_that_is_there(void **state) {
+    (void)state;
+    kv_error err = {0};
+    kv_store *s;
+    const char *path = in_folder("shown.sqlite");
+    assert_int_equal(kv_store_open_existing(path, &s, &err), KV_ENOTFOUND);
+    assert_null(s);
+    assert_non_null(strstr(err.text, "does not exist"));
+    kv_store_close(open_ok(path));
+    db_exec(path, "INSERT INTO run(cell_key, status, pid, pid_start, hostname, boot_id, pid_space) "
+                  "VALUES ('k', 'done', 0, 0, '', '', '')");
+    assert_int_equal(kv_store_open_existing(path, &s, &err), KV_OK);
+    kv_store_close(s);
+    db_exec(path, "PRAGMA user_version = 99");
+    assert_int_equal(kv_store_open_existing(path, &s, &err), KV_EUNSUPPORTED);
+    assert_null(s);
+}
+
+static void notices_that_its_file_is_gone(void **state) {
+    (void)state;
+    kv_error err = {0};
+    const char *path = in_folder("lost.sqlite");
+    kv_store *s = open_ok(path);
+    int64_t run = begin(s, KEY_A, "one", 0);
+    add(s, run, "i0", 0, 1);
+    assert_int_equal(rename(path, in_folder("found.sqlite")), 0);
+    kv_sample_row r = sample("i1", 0, 1);
+    assert_int_equal(kv_store_sample(s, run, &r, &err), KV_EIO);
+    assert_non_null(strstr(err.text, "moved or deleted"));
+    assert_int_equal(kv_store_end_run(s, run, "done", NULL, &err), KV_EIO);
+    assert_int_equal(rename(in_folder("found.sqlite"), path), 0);
+    assert_int_equal(kv_store_sample(s, run, &r, &err), KV_OK);
+    kv_store_close(s);
+    assert_int_equal(db_int(path, "SELECT count(*) FROM sample"), 2);
 }
 
 static void creates_a_file_where_an_empty_one_is(void **state) {
@@ -653,7 +690,7 @@ static void creates_a_file_where_an_empty_one_is(void **state) {
     const char *path = in_folder("empty.sqlite");
     fclose(fopen(path, "w"));
     kv_store_close(open_ok(path));
-    assert_int_equal(sql_int(path, "PRAGMA user_version"), KV_STORE_VERSION);
+    assert_int_equal(db_int(path, "PRAGMA user_version"), KV_STORE_VERSION);
 }
 
 /* Root may write anywhere, so the child first becomes somebody else. */
@@ -667,7 +704,7 @@ static void reports_paths_that_cannot_be_written(void **state) {
     pid_t pid = fork();
     if (!pid) {
         if (geteuid() == 0 && (setgroups(0, NULL) || setgid(65534) || setuid(65534))) _exit(9);
-        int ok = open_fails(file, KV_EIO, "not writable") & open_fails(in_dir, KV_EIO, "check the folder");
+        int ok = open_fails(file, KV_EIO, "not writable") & open_fails(in_dir, KV_EIO, "no file can be made in");
         _exit(ok ? 0 : 1);
     }
     wait_ok(pid);
@@ -739,7 +776,7 @@ static void reports_a_file_size_limit_as_no_space(void **state) {
     }
     wait_ok(pid);
     kv_store_close(open_ok(path));
-    assert_int_equal(sql_int(path, "SELECT count(*) > 10 FROM sample"), 1);
+    assert_int_equal(db_int(path, "SELECT count(*) > 10 FROM sample"), 1);
 }
 
 static int write_text(const char *path, const char *text) {
@@ -817,6 +854,9 @@ int main(void) {
         cmocka_unit_test(rolls_a_failed_migration_back),
         cmocka_unit_test(refuses_a_file_of_a_newer_version),
         cmocka_unit_test(refuses_what_is_not_a_results_file),
+        cmocka_unit_test(looks_at_a_file_without_changing_it),
+        cmocka_unit_test(shows_a_file_that_is_there),
+        cmocka_unit_test(notices_that_its_file_is_gone),
         cmocka_unit_test(creates_a_file_where_an_empty_one_is),
         cmocka_unit_test(reports_paths_that_cannot_be_written),
         cmocka_unit_test(waits_for_a_lock_and_then_says_so),

@@ -103,7 +103,6 @@ void *kv_page_get(kv_page_pool *p) {
     if (s->free_list) {
         page = s->free_list;
         memcpy(&s->free_list, page, sizeof(void *));
-        memset(page, 0, sizeof(void *));
     } else {
         int i = p->pages_per_slab - s->n_fresh--;
         page = (char *)s + p->first_offset + (size_t)i * p->layout.bytes;

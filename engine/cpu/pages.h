@@ -10,7 +10,7 @@ typedef struct kv_page_pool kv_page_pool;
 int kv_page_pool_create(const kv_page_layout *layout, kv_page_pool **out, kv_error *err);
 void kv_page_pool_free(kv_page_pool *p);
 
-/* A page whose contents are zero or those of an earlier owner; NULL when the system has no memory. */
+/* A page whose contents are of no use; NULL when the system has no memory. */
 void *kv_page_get(kv_page_pool *p);
 void kv_page_put(kv_page_pool *p, void *page);
 

@@ -42,15 +42,10 @@ static int seq_open(kv_runner *r, kv_seq *s, const kv_sampling *sampling, int ma
     return rc;
 }
 
-static void seq_close(kv_runner *r, kv_seq *s, int poisoned) {
+static void seq_close(kv_runner *r, kv_seq *s) {
     kv_cpu_seq *q = kv_cpu_seq_of(s);
     (void)r;
     if (!q) return;
-    if (poisoned && q->cache.heads) { /* NaN must not reach the next owner of these pages */
-        size_t bytes = kv_page_pool_layout(q->cache.pool)->bytes;
-        for (int i = 0; i < q->cache.n_layers * q->cache.n_kv_heads; i++)
-            for (int k = 0; k < q->cache.n_pages[i]; k++) memset(q->cache.heads[i].pages[k], 0, bytes);
-    }
     kv_cache_free(&q->cache);
     free(q->ring);
     free(q);

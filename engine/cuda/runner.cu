@@ -194,8 +194,7 @@ static int seq_open(kv_runner *base, kv_seq *s, const kv_sampling *p, int max_sl
     return kv_cuda_check(c, "a sequence", err);
 }
 
-static void seq_close(kv_runner *base, kv_seq *s, int poisoned) {
-    (void)poisoned; /* no kernel reads a slot that nobody filled */
+static void seq_close(kv_runner *base, kv_seq *s) {
     kv_cuda_row_close(kv_cuda_runner_of(base), s->row, NULL);
     s->device = NULL;
 }
