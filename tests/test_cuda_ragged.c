@@ -73,25 +73,35 @@ static void run(kv_engine *e, const run_case *c, int traced, outcome *o) {
     free(prompt);
 }
 
-/* Slots, counts and bytes; both caches have elements of one size. */
-static void expect_same_cache(const outcome *a, const outcome *b, size_t i) {
+/* Bytes of a page of these policies, which have no columns. */
+static size_t page_bytes(const kv_engine *e, kv_cache_type type) {
+    kv_page_layout l;
+    kv_page_layout_init(&l, type, kv_engine_info(e)->shape.head_dim, 0, 0);
+    return l.bytes;
+}
+
+/* Slots, counts, and pages of these sizes. */
+static void expect_same_cache(const outcome *a, size_t a_page, const outcome *b, size_t b_page, size_t i) {
     if (a->r.peak_slots != b->r.peak_slots || a->r.mean_slots != b->r.mean_slots ||
         a->r.n_triggers != b->r.n_triggers || a->stats.n_evictions != b->stats.n_evictions)
         fail_msg("case %zu: %g slots at most, %g on average, %d reductions, %lld evictions; then %g, %g, %d, %lld", i,
                  a->r.peak_slots, a->r.mean_slots, a->r.n_triggers, (long long)a->stats.n_evictions, b->r.peak_slots,
                  b->r.mean_slots, b->r.n_triggers, (long long)b->stats.n_evictions);
-    if (a->r.kv_bytes_peak != b->r.kv_bytes_peak || a->stats.kv_live_peak != b->stats.kv_live_peak)
-        fail_msg("case %zu: %zu live bytes, then %zu", i, a->r.kv_bytes_peak, b->r.kv_bytes_peak);
+    if (a->r.kv_bytes_peak % a_page || a->r.kv_bytes_peak / a_page * b_page != b->r.kv_bytes_peak ||
+        a->stats.kv_live_peak / a_page * b_page != b->stats.kv_live_peak)
+        fail_msg("case %zu: %zu live bytes in pages of %zu, then %zu in pages of %zu", i, a->r.kv_bytes_peak, a_page,
+                 b->r.kv_bytes_peak, b_page);
 }
 
 static void fp32_keeps_the_slots_and_says_the_tokens_of_the_cpu(void **st) {
     (void)st;
     kv_engine *gpu = th_open_tiny_cuda(KV_EXACT), *cpu = th_open_tiny(KV_EXACT, 2);
+    const size_t page = page_bytes(cpu, KV_CACHE_F32);
     for (size_t i = 0; i < N_CASES; i++) {
         static outcome a, b;
         run(cpu, &cases[i], 1, &a);
         run(gpu, &cases[i], 1, &b);
-        expect_same_cache(&a, &b, i);
+        expect_same_cache(&a, page, &b, page, i);
         if (a.w.hash != b.w.hash) fail_msg("case %zu: other slots kept", i);
         assert_int_equal(a.stats.n_moved, b.stats.n_moved);
         assert_int_equal(a.r.n, b.r.n);
@@ -104,13 +114,14 @@ static void fp32_keeps_the_slots_and_says_the_tokens_of_the_cpu(void **st) {
 static void bf16_keeps_the_slots_of_the_cpu_traced_or_not(void **st) {
     (void)st;
     kv_engine *gpu = th_open_tiny_cuda(KV_FAST), *cpu = th_open_tiny(KV_FAST, 2);
+    const size_t f16 = page_bytes(cpu, KV_CACHE_F16), bf16 = page_bytes(gpu, KV_CACHE_BF16);
     for (size_t i = 0; i < N_CASES; i++) {
         static outcome a, b, c;
         run(cpu, &cases[i], 1, &a);
         run(gpu, &cases[i], 1, &b);
         run(gpu, &cases[i], 0, &c);
-        expect_same_cache(&a, &b, i);
-        expect_same_cache(&b, &c, i);
+        expect_same_cache(&a, f16, &b, bf16, i);
+        expect_same_cache(&b, bf16, &c, bf16, i);
         if (a.w.hash != b.w.hash) fail_msg("case %zu: other slots kept", i);
         if (b.r.hash != c.r.hash) fail_msg("case %zu: the trace changes bits", i);
         if (cases[i].random) assert_int_equal(c.stats.n_decode_allocs, 0);

@@ -1,7 +1,9 @@
 /* columns.cu - what a decode step adds to the cache beside K and V, for all layers at once: position, retention,
- * attention mass.  No attention waits for them, so they come at the end of the step. */
+ * attention mass.  No attention waits for them, so they come at the end of the step; the columns in front of the last
+ * product, whose weights travel meanwhile. */
 #include "engine/cuda/attend_decode.cuh"
 #include "engine/cuda/gate.cuh"
+#include "engine/cuda/pdl.cuh"
 
 enum { THREADS = 256 };
 
@@ -9,6 +11,8 @@ enum { THREADS = 256 };
 static __global__ void __launch_bounds__(THREADS) append_newest(const __grid_constant__ kv_cuda_append_columns a) {
     extern __shared__ float act[];
     const int layer = blockIdx.x, row = blockIdx.y, lane = threadIdx.x % 32;
+    pdl_trigger();
+    pdl_wait();
     if (!a.active[row]) return;
     if (a.mid) {
         const float *mid = a.mid + ((size_t)layer * a.n + row) * a.mid_stride, *b1 = a.b1 + layer * a.layer_stride;
@@ -32,8 +36,8 @@ static __global__ void __launch_bounds__(THREADS) append_newest(const __grid_con
 
 cudaError_t kv_cuda_append_newest(const kv_cuda_append_columns *a, cudaStream_t stream) {
     if (a->mid && a->n_hidden > KV_CUDA_GATE_FLOATS) return cudaErrorInvalidValue;
-    append_newest<<<dim3(a->n_layers, a->n), THREADS, a->mid ? a->n_hidden * sizeof(float) : 0, stream>>>(*a);
-    return cudaGetLastError();
+    return pdl_launch(append_newest, dim3(a->n_layers, a->n), dim3(THREADS), a->mid ? a->n_hidden * sizeof(float) : 0,
+                      1, stream, *a);
 }
 
 /* Launch: (n_layers * n, n_kv_heads, slots / THREADS) blocks of THREADS: a thread has one slot. */

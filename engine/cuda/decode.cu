@@ -6,9 +6,8 @@
  *   out      product, residual, prepared for the next norm
  *   gate_up  product, SwiGLU
  *   down     product, residual, prepared for the next norm
- *   head     logits
- *   columns  of all layers: position, retention;  mass: attention mass;  score, select, compact: at a trigger;  sample,
- *            publish
+ *   columns  of all layers: position, retention
+ *   head     logits;  mass: attention mass of all layers;  score, select, compact: at a trigger;  sample, publish
  *
  * All buffers are there before; nothing is allocated and nothing waits for the host.  A graph serves any sequences in
  * its rows: which rows take part, their lengths and tables lie in device memory. */
@@ -271,8 +270,8 @@ static void enqueue_step(pass *p, int reduces) {
     kv_cuda_skinny a = normed_product(r, r->b->model.head, in->n_vocab);
     a.out = r->logits;
     a.out_stride = in->n_vocab;
-    enqueue_product(p, "head", KV_SKINNY_PLAIN, &a, 2.0 * s->dim * in->n_vocab, 1);
     enqueue_columns(p);
+    enqueue_product(p, "head", KV_SKINNY_PLAIN, &a, 2.0 * s->dim * in->n_vocab, 1);
     if (r->columns->has_mass) {
         size_t rows = (size_t)p->n * s->n_heads;
         const float *scores = (const float *)r->scores.p, *lse = scores + rows * p->most_slots * s->n_layers;

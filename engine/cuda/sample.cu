@@ -7,6 +7,7 @@
  * key order passes a limit is found by histograms over the key's digits, until few enough elements share a digit to be
  * sorted; top-k, top-p and the draw itself are three such limits. */
 #include "engine/cuda/cuda.h"
+#include "engine/cuda/pdl.cuh"
 #include "engine/draw.h"
 
 enum {
@@ -61,6 +62,8 @@ static __global__ void __launch_bounds__(SCAN_THREADS)
     int row = (int)blockIdx.y, step = (n_vocab + PARTS - 1) / PARTS, from = (int)blockIdx.x * step;
     int to = min(n_vocab, from + step);
     const float *x = logits + (size_t)row * (size_t)n_vocab;
+    pdl_trigger();
+    pdl_wait();
     if (skip && skip[row]) return;
     row_part p = {0, -INFINITY, n_vocab, 0};
 #pragma unroll 4
@@ -293,6 +296,8 @@ static __global__ void __launch_bounds__(THREADS)
     pick_tokens(const __grid_constant__ kv_cuda_sample a, const row_part *parts) {
     __shared__ draw_state s;
     int row = (int)blockIdx.x;
+    pdl_trigger();
+    pdl_wait();
     if (a.skip && a.skip[row]) return;
     if (threadIdx.x < PARTS) {
         row_part p = join_warp(parts[row * PARTS + (int)threadIdx.x]);
@@ -323,9 +328,8 @@ cudaError_t kv_cuda_sample_rows(const kv_cuda_sample *s, cudaStream_t stream) {
     if (s->n == 0) return cudaSuccess;
     if (s->scratch_bytes < kv_cuda_sample_scratch_bytes(s->n, s->n_vocab) || s->n_vocab > 1 << ID_BITS)
         return cudaErrorInvalidValue;
-    scan_rows<<<dim3(PARTS, (unsigned)s->n), SCAN_THREADS, 0, stream>>>(parts, s->logits, s->n_vocab, s->skip);
-    cudaError_t rc = cudaGetLastError();
-    if (rc != cudaSuccess) return rc;
-    pick_tokens<<<(unsigned)s->n, THREADS, 0, stream>>>(*s, parts);
-    return cudaGetLastError();
+    cudaError_t rc = pdl_launch(scan_rows, dim3(PARTS, (unsigned)s->n), dim3(SCAN_THREADS), 0, 1, stream, parts,
+                                s->logits, s->n_vocab, s->skip);
+    return rc == cudaSuccess ? pdl_launch(pick_tokens, dim3((unsigned)s->n), dim3(THREADS), 0, 1, stream, *s, parts)
+                             : rc;
 }

@@ -1,10 +1,12 @@
 /* sampling.cu - next tokens on the device, and their way to the host. */
 #include "engine/cuda/engine.cuh"
+#include "engine/cuda/pdl.cuh"
 
 /* Launch: one block.  Rows that skip leaves in write what the host wants to know to slot n_published % flights. */
 static __global__ void publish_tokens(kv_cuda_token *out, int max_seqs, int32_t *n_published, const int32_t *skip,
                                       int n, const int32_t *token, const int32_t *bad, const unsigned long long *hash,
                                       const unsigned long long *n_moved) {
+    pdl_wait();
     kv_cuda_token *slot = out + (size_t)(*n_published % KV_CUDA_FLIGHTS) * max_seqs;
     for (int i = threadIdx.x; i < n; i += blockDim.x)
         if (!skip[i]) slot[i] = (kv_cuda_token){token[i], bad[i], hash[i], n_moved[i]};
@@ -33,7 +35,6 @@ cudaError_t kv_cuda_sample_publish(kv_cuda_runner *r, int n_rows, const int32_t 
     s.scratch_bytes = r->sample_scratch.bytes;
     cudaError_t rc = kv_cuda_sample_rows(&s, r->b->stream);
     if (rc != cudaSuccess) return rc;
-    publish_tokens<<<1, 256, 0, r->b->stream>>>(r->published, r->max_seqs, r->n_published, skip, n_rows, r->token,
-                                                r->bad, r->hash, r->n_moved);
-    return cudaGetLastError();
+    return pdl_launch(publish_tokens, dim3(1), dim3(256), 0, 1, r->b->stream, r->published, r->max_seqs, r->n_published,
+                      skip, n_rows, r->token, r->bad, r->hash, r->n_moved);
 }

@@ -1,9 +1,6 @@
 /* skinny.cu - the kernel of skinny.cuh. */
 #include "engine/cuda/skinny_tile.cuh"
 
-#ifndef WIDE
-#define WIDE 65
-#endif
 enum { WARPS = RUNS, THREADS = 32 * WARPS };
 
 /* Sum of the warps' runs, in order; red is (WARPS, TILES, columns, 16 rows). */
@@ -79,10 +76,10 @@ static __device__ void put_residual(const kv_cuda_skinny &a, const float *red, i
     }
 }
 
-/* The slice of KV_SKINNY_ROWS rows that a block works on. */
-static __device__ inline kv_cuda_skinny slice_rows(kv_cuda_skinny a, int slice) {
-    size_t row = (size_t)slice * KV_SKINNY_ROWS;
-    a.n = min(a.n - (int)row, KV_SKINNY_ROWS);
+/* The slice of `rows` rows that a block works on. */
+static __device__ inline kv_cuda_skinny slice_rows(kv_cuda_skinny a, int slice, int rows) {
+    size_t row = (size_t)slice * rows;
+    a.n = min(a.n - (int)row, rows);
     a.x += row * a.n_in;
     if (a.squares) a.squares += row * a.n_squares;
     if (a.out) a.out += row * a.out_stride;
@@ -96,17 +93,22 @@ static __device__ inline kv_cuda_skinny slice_rows(kv_cuda_skinny a, int slice) 
     return a;
 }
 
+/* Of a kernel with these parameters: what its registers allow. */
+static constexpr int blocks_per_sm(int groups, int tiles, int steps) {
+    return tiles == 1 && (groups <= 2 || (groups == 4 && steps == 1)) ? 2 : 1;
+}
+
 /* Launch: THREADS threads, any number of blocks in x, slices in y; shared memory: WARPS * TILES * 16 * 8 * GROUPS
  * floats. GROUPS: groups of 8 columns; TILES: tiles a block works on at once; STEPS: chunks in flight per buffer. One
  * long function, because its registers are the pipeline: two buffers of weights, one loading while the other is
  * multiplied, also across tiles. */
 template <int KIND, int GROUPS, int TILES, int STEPS>
-static __global__ void __launch_bounds__(THREADS, GROUPS <= 2 && TILES == 1 ? 2 : 1)
+static __global__ void __launch_bounds__(THREADS, blocks_per_sm(GROUPS, TILES, STEPS))
     multiply_rows(kv_cuda_skinny a, int n_tiles) {
     extern __shared__ float red[]; /* (WARPS, TILES, GROUPS * 8 columns, 16 rows) */
     __shared__ float rstd[KV_SKINNY_ROWS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (GROUPS * 8 == KV_SKINNY_ROWS) a = slice_rows(a, blockIdx.y);
+    if (GROUPS >= 4) a = slice_rows(a, blockIdx.y, 8 * GROUPS);
     const int n_chunks = a.n_in / CHUNK, from = run_start(warp, n_chunks), to = run_start(warp + 1, n_chunks);
     const int n_units = (n_tiles + TILES - 1) / TILES;
     pdl_trigger();
@@ -232,17 +234,24 @@ template <int KIND, int GROUPS, int TILES, int STEPS>
 static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     int n_sm = multiprocessors(), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
     if (!n_sm) return cudaErrorInvalidDevice;
-    int units = (n_tiles + TILES - 1) / TILES, most = GROUPS <= 2 && TILES == 1 ? 2 * n_sm : n_sm;
+    int units = (n_tiles + TILES - 1) / TILES, most = blocks_per_sm(GROUPS, TILES, STEPS) * n_sm;
     size_t shared = (size_t)WARPS * TILES * TILE * 8 * GROUPS * sizeof(float);
     int slices = (a->n + 8 * GROUPS - 1) / (8 * GROUPS);
     return pdl_launch(multiply_rows<KIND, GROUPS, TILES, STEPS>, dim3(units < most ? units : most, slices),
                       dim3(THREADS), shared, pdl, stream, *a, n_tiles);
 }
 
-/* Two tiles at a time read x half as often; with few tiles it is better to give every multiprocessor one. */
+/* Two tiles at a time read x half as often; with few tiles it is better to give every multiprocessor one.  A matrix
+ * that stays in the L2 cache may be read again and again: then more and smaller blocks are better, or, where the tiles
+ * alone are enough of them, warps of their own. */
 template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
-    int few = count_tiles((kv_skinny_kind)KIND, a) <= 2 * multiprocessors();
+    enum { CACHED = 16 << 20, ENOUGH = 64 };
+    int n_tiles = count_tiles((kv_skinny_kind)KIND, a), few = n_tiles <= 2 * multiprocessors();
+    int cached = (size_t)n_tiles * TILE * a->n_in * sizeof *a->w <= CACHED;
     if (a->n <= 8) return launch<KIND, 1, 1, 4>(a, pdl, stream);
+    if (cached && a->n > KV_SKINNY_ROWS && n_tiles > ENOUGH)
+        return kv_cuda_skinny_wide((kv_skinny_kind)KIND, a, pdl, stream);
+    if (cached && a->n > 16) return launch<KIND, 4, 1, 1>(a, pdl, stream);
     if (a->n <= 16) return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
     if (a->n <= 32) return few ? launch<KIND, 4, 1, 2>(a, pdl, stream) : launch<KIND, 4, 2, 2>(a, pdl, stream);
     return few ? launch<KIND, 8, 1, 1>(a, pdl, stream) : launch<KIND, 8, 2, 1>(a, pdl, stream);
@@ -250,7 +259,6 @@ template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int 
 
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     if (a->n < 1 || a->n_in % CHUNK) return cudaErrorInvalidValue;
-    if (a->n >= WIDE) return kv_cuda_skinny_wide(kind, a, pdl, stream);
     switch (kind) {
     case KV_SKINNY_PLAIN:
         return launch_kind<KV_SKINNY_PLAIN>(a, pdl, stream);

@@ -5,9 +5,9 @@
  * tensor core takes (A operand of mma.m16n8k16); which k goes to which place of a fragment is free as long as both
  * operands agree, so a lane takes 8 consecutive weights of one row in one 16-byte load.  x is the B operand.
  *
- * Order of a sum: k in chunks of 32; the chunks are cut into SKINNY_WARPS runs, one per warp, each added up in
- * ascending order by the tensor core, then the runs in ascending order.  Nothing of it depends on n, so a row has the
- * same bits at every batch size.
+ * Order of a sum: k in chunks of 32; the chunks are cut into eight runs, each added up in ascending order by the tensor
+ * core, then the runs in ascending order.  Nothing of it depends on n, so a row has the same bits at every batch size:
+ * skinny.cu, where each warp of a block has a run, and skinny_wide.cu, where a warp goes through all of them.
  *
  * RMSNorm is split so that it costs no pass of its own: who writes the residual x also writes bf16(x * norm weight) and
  * the sum of squares of every tile; the product that reads them scales its result by 1/rms.
@@ -20,7 +20,7 @@
 
 #include "engine/cuda/cuda.h"
 
-enum { KV_SKINNY_ROWS = 64 }; /* rows that share one reading of the weights */
+enum { KV_SKINNY_ROWS = 64 }; /* most rows that share one reading of the weights */
 
 /* Partial sums of squares of a row of `dim` elements: one of every 16. */
 static inline int kv_cuda_skinny_squares(int dim) {

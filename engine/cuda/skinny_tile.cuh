@@ -88,7 +88,7 @@ static inline int count_tiles(kv_skinny_kind kind, const kv_cuda_skinny *a) {
     return (a->n_out + TILE - 1) / TILE + (a->w2 ? (a->n_out2 + TILE - 1) / TILE : 0);
 }
 
-/* multiply_wide.cu: the product of many rows. */
+/* skinny_wide.cu: the product of many rows, of a matrix that the L2 cache holds. */
 cudaError_t kv_cuda_skinny_wide(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream);
 
 #endif

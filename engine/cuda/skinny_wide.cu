@@ -1,8 +1,8 @@
-/* skinny_wide.cu - the product of skinny.cuh for many rows (decode batches of more than 64, small models).
+/* skinny_wide.cu - the product of skinny.cuh for many rows of small models (decode batches of more than 64).
  *
- * With many columns the weights are no longer what takes the time, and a warp to each run of k would spend it on adding
- * the runs.  Here a warp goes through all of k for its own rows and columns, adds up one run after the other, and has
- * the finished sums in registers: the same order, so the same bits. */
+ * There the weights are no longer what takes the time, and a warp to each run of k would spend it on adding the runs.
+ * Here a warp goes through all of k for its own rows and columns, adds up one run after the other, and has the finished
+ * sums in registers: the same order, so the same bits. */
 #include "engine/cuda/skinny_tile.cuh"
 
 enum {
@@ -10,7 +10,7 @@ enum {
     THREADS = 32 * WARPS,
     GROUPS = 4, /* of 8 columns: those of a block */
     COLUMNS = 8 * GROUPS,
-    DEPTH = 3 /* chunks on their way */
+    STEPS = 2 /* chunks of a buffer; one of two loads while the other is multiplied */
 };
 
 /* Columns of the block: rows [first, first + n) of x. */
@@ -18,30 +18,28 @@ typedef struct columns {
     int first, n;
 } columns;
 
-template <int TILES> struct chunk_regs {
-    frag w[TILES];
+typedef struct chunk_regs {
+    frag w;
     uint4 x[GROUPS];
-};
+} chunk_regs;
 
 /* Sums of a lane: rows lane / 4 and + 8 of a tile, columns 2 (lane % 4) and the next of a group. */
-template <int TILES> struct sums { float v[TILES][GROUPS][4]; };
+typedef struct sums {
+    float v[GROUPS][4];
+} sums;
 
-template <int TILES> KV_DEVICE void clear(sums<TILES> &s) {
+KV_DEVICE void clear(sums &s) {
 #pragma unroll
-    for (int t = 0; t < TILES; t++)
+    for (int g = 0; g < GROUPS; g++)
 #pragma unroll
-        for (int g = 0; g < GROUPS; g++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) s.v[t][g][i] = 0;
+        for (int i = 0; i < 4; i++) s.v[g][i] = 0;
 }
 
-template <int TILES> KV_DEVICE void add(sums<TILES> &to, const sums<TILES> &s) {
+KV_DEVICE void add(sums &to, const sums &s) {
 #pragma unroll
-    for (int t = 0; t < TILES; t++)
+    for (int g = 0; g < GROUPS; g++)
 #pragma unroll
-        for (int g = 0; g < GROUPS; g++)
-#pragma unroll
-            for (int i = 0; i < 4; i++) to.v[t][g][i] += s.v[t][g][i];
+        for (int i = 0; i < 4; i++) to.v[g][i] += s.v[g][i];
 }
 
 /* Row and column of value i of a lane's sums. */
@@ -77,22 +75,21 @@ KV_DEVICE void put_swiglu(const kv_cuda_skinny &a, const float *rstd, const colu
 }
 
 /* What a residual product adds to, fetched while the weights stream. */
-template <int TILES> struct residual_regs { float x[TILES][GROUPS][4], w[TILES][2]; };
+typedef struct residual_regs {
+    float x[GROUPS][4], w[2];
+} residual_regs;
 
-template <int TILES>
-KV_DEVICE void load_residual(const kv_cuda_skinny &a, const columns &c, int first, residual_regs<TILES> &r) {
+KV_DEVICE void load_residual(const kv_cuda_skinny &a, const columns &c, int tile, residual_regs &r) {
 #pragma unroll
-    for (int t = 0; t < TILES; t++)
+    for (int i = 0; i < 4; i++) {
+        const int at = row_of(tile, i);
+        if (i % 2 == 0) r.w[i / 2] = at < a.n_out ? a.norm_weight[at] : 0;
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int at = row_of(first + t, i);
-            if (i % 2 == 0) r.w[t][i / 2] = at < a.n_out ? a.norm_weight[at] : 0;
-#pragma unroll
-            for (int g = 0; g < GROUPS; g++) {
-                const int n = column_of(g, i);
-                r.x[t][g][i] = at < a.n_out && n < c.n ? __ldcg(a.residual + (size_t)(c.first + n) * a.n_out + at) : 0;
-            }
+        for (int g = 0; g < GROUPS; g++) {
+            const int n = column_of(g, i);
+            r.x[g][i] = at < a.n_out && n < c.n ? __ldcg(a.residual + (size_t)(c.first + n) * a.n_out + at) : 0;
         }
+    }
 }
 
 KV_DEVICE void put_residual(const kv_cuda_skinny &a, const columns &c, int n_tiles, int tile, int g, const float v[4],
@@ -133,44 +130,41 @@ KV_DEVICE void load_rstds(const kv_cuda_skinny &a, const columns &c, float *rstd
     }
 }
 
-/* Launch: (units of TILES tiles / WARPS, columns / COLUMNS) blocks of THREADS. */
-template <int KIND, int TILES>
+/* Launch: (tiles / WARPS, columns / COLUMNS) blocks of THREADS. */
+template <int KIND>
 static __global__ void __launch_bounds__(THREADS) multiply_wide(const __grid_constant__ kv_cuda_skinny a, int n_tiles) {
     __shared__ float rstd[COLUMNS];
-    const int lane = threadIdx.x % 32, first = (blockIdx.x * WARPS + threadIdx.x / 32) * TILES;
-    const int n_chunks = a.n_in / CHUNK;
+    const int lane = threadIdx.x % 32, tile = blockIdx.x * WARPS + threadIdx.x / 32, n_chunks = a.n_in / CHUNK;
     const columns c = {(int)blockIdx.y * COLUMNS, min(a.n - (int)blockIdx.y * COLUMNS, (int)COLUMNS)};
     pdl_trigger();
 
-    const __nv_bfloat16 *lo[TILES], *hi[TILES];
+    const __nv_bfloat16 *lo, *hi, *rows = a.x + (size_t)(c.first + lane / 4) * a.n_in + 8 * (lane % 4);
+    tile_rows<KIND>(a, min(tile, n_tiles - 1), lane, &lo, &hi);
+    lo += 8 * (lane % 4);
+    hi += 8 * (lane % 4);
+    chunk_regs buf[2][STEPS];
+    auto fetch_w = [&](chunk_regs(&b)[STEPS], int chunk) {
 #pragma unroll
-    for (int t = 0; t < TILES; t++) {
-        tile_rows<KIND>(a, min(first + t, n_tiles - 1), lane, &lo[t], &hi[t]);
-        lo[t] += 8 * (lane % 4);
-        hi[t] += 8 * (lane % 4);
-    }
-    const __nv_bfloat16 *rows = a.x + (size_t)(c.first + lane / 4) * a.n_in + 8 * (lane % 4);
-    chunk_regs<TILES> buf[DEPTH];
-    auto fetch_w = [&](chunk_regs<TILES> &b, int chunk) {
-        if (chunk < n_chunks)
-#pragma unroll
-            for (int t = 0; t < TILES; t++) {
-                b.w[t].lo = load_weights(lo[t] + (size_t)chunk * CHUNK);
-                b.w[t].hi = load_weights(hi[t] + (size_t)chunk * CHUNK);
-            }
+        for (int s = 0; s < STEPS; s++) {
+            if (chunk + s >= n_chunks) continue;
+            b[s].w.lo = load_weights(lo + (size_t)(chunk + s) * CHUNK);
+            b[s].w.hi = load_weights(hi + (size_t)(chunk + s) * CHUNK);
+        }
     };
-    auto fetch_x = [&](chunk_regs<TILES> &b, int chunk) {
+    auto fetch_x = [&](chunk_regs(&b)[STEPS], int chunk) {
 #pragma unroll
-        for (int g = 0; g < GROUPS; g++)
-            b.x[g] = chunk < n_chunks && g * 8 + lane / 4 < c.n
-                         ? load_x(rows + (size_t)g * 8 * a.n_in + (size_t)chunk * CHUNK)
-                         : make_uint4(0, 0, 0, 0);
+        for (int s = 0; s < STEPS; s++)
+#pragma unroll
+            for (int g = 0; g < GROUPS; g++)
+                b[s].x[g] = chunk + s < n_chunks && g * 8 + lane / 4 < c.n
+                                ? load_x(rows + (size_t)g * 8 * a.n_in + (size_t)(chunk + s) * CHUNK)
+                                : make_uint4(0, 0, 0, 0);
     };
-#pragma unroll
-    for (int s = 0; s < DEPTH; s++) fetch_w(buf[s], s);
+    fetch_w(buf[0], 0);
+    fetch_w(buf[1], STEPS);
     pdl_wait();
-#pragma unroll
-    for (int s = 0; s < DEPTH; s++) fetch_x(buf[s], s);
+    fetch_x(buf[0], 0);
+    fetch_x(buf[1], STEPS);
     if (a.squares) {
         load_rstds(a, c, rstd);
     } else if (threadIdx.x < COLUMNS) {
@@ -178,15 +172,15 @@ static __global__ void __launch_bounds__(THREADS) multiply_wide(const __grid_con
     }
     __syncthreads();
 
-    residual_regs<TILES> before;
-    if (KIND == KV_SKINNY_RESIDUAL) load_residual<TILES>(a, c, first, before);
-    sums<TILES> total, run;
+    residual_regs before;
+    if (KIND == KV_SKINNY_RESIDUAL) load_residual(a, c, tile, before);
+    sums total, run;
     clear(total);
     clear(run);
     int n_run = 0, run_end = run_start(1, n_chunks);
-    for (int chunk = 0; chunk < n_chunks; chunk += DEPTH) {
+    auto work = [&](const chunk_regs(&b)[STEPS], int chunk) {
 #pragma unroll
-        for (int s = 0; s < DEPTH; s++) {
+        for (int s = 0; s < STEPS; s++) {
             if (chunk + s >= n_chunks) continue;
             while (chunk + s == run_end) { /* a run may be empty */
                 add(total, run);
@@ -194,56 +188,50 @@ static __global__ void __launch_bounds__(THREADS) multiply_wide(const __grid_con
                 run_end = run_start(++n_run + 1, n_chunks);
             }
 #pragma unroll
-            for (int t = 0; t < TILES; t++)
-#pragma unroll
-                for (int g = 0; g < GROUPS; g++) {
-                    const frag &w = buf[s].w[t];
-                    const uint4 &x = buf[s].x[g];
-                    mma(run.v[t][g], w.lo.x, w.hi.x, w.lo.y, w.hi.y, x.x, x.y);
-                    mma(run.v[t][g], w.lo.z, w.hi.z, w.lo.w, w.hi.w, x.z, x.w);
-                }
-            fetch_w(buf[s], chunk + s + DEPTH);
-            fetch_x(buf[s], chunk + s + DEPTH);
+            for (int g = 0; g < GROUPS; g++) {
+                const frag &w = b[s].w;
+                const uint4 &x = b[s].x[g];
+                mma(run.v[g], w.lo.x, w.hi.x, w.lo.y, w.hi.y, x.x, x.y);
+                mma(run.v[g], w.lo.z, w.hi.z, w.lo.w, w.hi.w, x.z, x.w);
+            }
         }
+    };
+    for (int chunk = 0; chunk < n_chunks; chunk += 2 * STEPS) {
+        work(buf[0], chunk);
+        fetch_w(buf[0], chunk + 2 * STEPS);
+        fetch_x(buf[0], chunk + 2 * STEPS);
+        work(buf[1], chunk + STEPS);
+        fetch_w(buf[1], chunk + 3 * STEPS);
+        fetch_x(buf[1], chunk + 3 * STEPS);
     }
     add(total, run);
 #pragma unroll
-    for (int t = 0; t < TILES; t++)
-#pragma unroll
-        for (int g = 0; g < GROUPS; g++) {
-            const int tile = first + t;
-            if (KIND == KV_SKINNY_RESIDUAL)
-                put_residual(a, c, n_tiles, tile, g, total.v[t][g], before.x[t][g], before.w[t]);
-            else if (tile >= n_tiles)
-                continue;
-            else if (KIND == KV_SKINNY_SWIGLU)
-                put_swiglu(a, rstd, c, tile, g, total.v[t][g]);
-            else
-                put_plain(a, rstd, c, tile, g, total.v[t][g]);
-        }
+    for (int g = 0; g < GROUPS; g++) {
+        if (KIND == KV_SKINNY_RESIDUAL)
+            put_residual(a, c, n_tiles, tile, g, total.v[g], before.x[g], before.w);
+        else if (tile >= n_tiles)
+            continue;
+        else if (KIND == KV_SKINNY_SWIGLU)
+            put_swiglu(a, rstd, c, tile, g, total.v[g]);
+        else
+            put_plain(a, rstd, c, tile, g, total.v[g]);
+    }
 }
 
-template <int KIND, int TILES>
-static cudaError_t launch(const kv_cuda_skinny *a, int n_tiles, int pdl, cudaStream_t stream) {
-    dim3 grid((n_tiles + TILES * WARPS - 1) / (TILES * WARPS), (a->n + COLUMNS - 1) / COLUMNS);
-    return pdl_launch(multiply_wide<KIND, TILES>, grid, dim3(THREADS), 0, pdl, stream, *a, n_tiles);
-}
-
-/* Two tiles a warp read x half as often; with few tiles more warps are better. */
-template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
-    enum { MANY = 1024 };
+template <int KIND> static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     int n_tiles = count_tiles((kv_skinny_kind)KIND, a);
-    return n_tiles >= MANY ? launch<KIND, 2>(a, n_tiles, pdl, stream) : launch<KIND, 1>(a, n_tiles, pdl, stream);
+    dim3 grid((n_tiles + WARPS - 1) / WARPS, (a->n + COLUMNS - 1) / COLUMNS);
+    return pdl_launch(multiply_wide<KIND>, grid, dim3(THREADS), 0, pdl, stream, *a, n_tiles);
 }
 
 cudaError_t kv_cuda_skinny_wide(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     switch (kind) {
     case KV_SKINNY_PLAIN:
-        return launch_kind<KV_SKINNY_PLAIN>(a, pdl, stream);
+        return launch<KV_SKINNY_PLAIN>(a, pdl, stream);
     case KV_SKINNY_RESIDUAL:
-        return launch_kind<KV_SKINNY_RESIDUAL>(a, pdl, stream);
+        return launch<KV_SKINNY_RESIDUAL>(a, pdl, stream);
     case KV_SKINNY_SWIGLU:
-        return launch_kind<KV_SKINNY_SWIGLU>(a, pdl, stream);
+        return launch<KV_SKINNY_SWIGLU>(a, pdl, stream);
     }
     return cudaErrorInvalidValue;
 }
