@@ -89,6 +89,7 @@ int kv_speed_predict(const kv_opts *o, const kv_paths *p, const kv_speed_spec *c
             if (rc == KV_OK) rc = kv_identity_load(&m, err);
             if (rc == KV_OK) rc = find_room(o, &m, on_gpu, &device, name, sizeof name, &room, err);
             if (rc) break;
+            if (kv_memory_limit(o) && (double)kv_memory_limit(o) < room) room = (double)kv_memory_limit(o);
             fprintf(f, "%s: %s", kv_place_name(device), name);
             if (isfinite(room)) fprintf(f, ", %.1f GiB free", room / gib);
             fprintf(f, "\n");
