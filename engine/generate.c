@@ -519,12 +519,13 @@ int kv_generate_need(kv_engine *e, const kv_setup *s, const kv_generate_options 
 int kv_generate(kv_engine *e, const kv_setup *s, const kv_generate_options *o, kv_generate_stats *stats,
                 kv_error *err) {
     loop lp = {.e = e, .setup = s, .o = o, .started_at = kv_clock()};
-    size_t peak = e->backend->books.peak;
+    kv_books *books = &e->backend->books;
     int rc = check_options(s, o, err);
-    e->backend->books.peak = e->backend->books.total;
     if (rc == KV_OK) rc = kv_columns_init(&lp.columns, s, 1, err);
     if (rc == KV_OK) rc = kv_runner_open(e, &lp.columns, s, o->batch, &lp.r, err);
     if (rc) return rc;
+    size_t peak = books->peak; /* the call's own is asked for, too */
+    books->peak = books->total;
     lp.ghost.finished = 1;
     lp.live = calloc((size_t)o->batch, sizeof *lp.live);
     lp.taken = calloc((size_t)o->batch, 1);
@@ -540,7 +541,7 @@ int kv_generate(kv_engine *e, const kv_setup *s, const kv_generate_options *o, k
         if (rc == KV_OK) rc = late;
     }
     kv_engine_memory(e, &lp.stats.memory, NULL);
-    if (e->backend->books.peak < peak) e->backend->books.peak = peak;
+    if (books->peak < peak) books->peak = peak;
     for (int i = 0; i < lp.n_live; i++) run_free(&lp, lp.live[i]);
     read_counts(&lp);
     if (stats) *stats = lp.stats;
