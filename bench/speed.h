@@ -1,7 +1,8 @@
 /* speed.h - what the files of the `speed` command share; `paper` measures its cells with them too.
  *
  * speed.c makes cells from options, speed_run.c opens engines and walks over contexts and rounds, speed_cell.c takes
- * one cell's repetitions, speed_fit.c finds the largest batch, speed_record.c writes them down, speed_table.c sums up and prints, speed_plan.c predicts. */
+ * one cell's repetitions, speed_fit.c finds the largest batch, speed_record.c writes them down, speed_table.c sums up
+ * and prints, speed_plan.c predicts. */
 #ifndef KV_SPEED_H
 #define KV_SPEED_H
 
