@@ -41,6 +41,7 @@ static const command_help commands[KV_N_CMDS] = {
          "  trimbench speed --model synth:qwen3-4b --policy full,snapkv,trimkv --budget 1024 --buffer 128 \\\n"
          "                --ctx 16378,32786 --batch 4,8 --max-new 1024\n"
          "  trimbench speed --model synth:qwen3-4b --ctx 32768 --batch max --profile\n"
+         "  trimbench speed --model synth:qwen3-4b --ctx 32768 --batch max --device-memory 24 --max-new 257\n"
          "  trimbench speed --model synth:qwen3-14b --ctx 131072 --batch 8 --dry-run\n",
          "The prompt is ctx seeded random tokens, the end-of-text token is ignored and exactly max-new\n"
          "tokens are generated, so that every cell does the same work. It is prefilled once per policy for\n"

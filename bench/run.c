@@ -76,7 +76,9 @@ static int room_for(const kv_opts *o, const kv_plan *plan, int64_t *bytes, kv_er
 
 static int print_plan(const kv_opts *o, const kv_plan *plan, FILE *f, kv_error *err) {
     int64_t room;
+    int64_t limit = (int64_t)kv_memory_limit(o);
     int rc = room_for(o, plan, &room, err);
+    if (limit && limit < room) room = limit;
     return rc ? rc : kv_plan_print(plan, (int)kv_opts_int(o, KV_OPT_BATCH), room, f, err);
 }
 
