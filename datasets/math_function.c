@@ -64,13 +64,35 @@ static int is_minus_one(const kv_math_node *a) {
     return a->kind == KV_MATH_NEGATION && a->child->kind == KV_MATH_NUMBER && !mpq_cmp_ui(a->child->number, 1, 1);
 }
 
+/* 30^\circ, or a sum of such */
+static int in_degrees(const kv_math_node *a) {
+    if (a->degrees) return 1;
+    if (a->kind != KV_MATH_SUM && a->kind != KV_MATH_NEGATION) return 0;
+    for (const kv_math_node *c = a->child; c; c = c->next)
+        if (in_degrees(c)) return 1;
+    return 0;
+}
+
+/* The argument of a trigonometric function in radians. */
+static kv_math_node *radians(kv_math_parser *p, kv_span name, kv_math_node *x) {
+    static const char *const of_angles[] = {"sin", "cos", "tan", "cot", "sec", "csc"};
+    int angle = 0;
+    for (size_t k = 0; k < sizeof of_angles / sizeof *of_angles; k++) angle |= named(name, of_angles[k]);
+    if (!x || !angle || !in_degrees(x)) return x;
+    kv_math_node *pi = kv_parse_node(p, KV_MATH_CONSTANT), *half_turn = kv_parse_node(p, KV_MATH_NUMBER);
+    if (!pi || !half_turn) return NULL;
+    pi->name = (kv_span){"pi", 2};
+    mpq_set_ui(half_turn->number, 180, 1);
+    return kv_parse_over(p, KV_MATH_PRODUCT, x, kv_parse_over(p, KV_MATH_QUOTIENT, pi, half_turn));
+}
+
 /* sin x, sin^2 x, sin^{-1} x, log_2 x */
 static kv_math_node *apply(kv_math_parser *p, kv_span name) {
     static const char *const inverses[][2] = {{"sin", "arcsin"}, {"cos", "arccos"}, {"tan", "arctan"}};
     kv_math_node *base = NULL, *power = NULL;
     if (named(name, "log") && kv_take(p, KV_LATEX_SYMBOL, "_") && !(base = kv_parse_base(p))) return NULL;
     if (kv_take(p, KV_LATEX_SYMBOL, "^") && !(power = kv_parse_base(p))) return NULL;
-    kv_math_node *x = applied_to(p), *a = x ? kv_parse_over(p, KV_MATH_FUNCTION, x, base) : NULL;
+    kv_math_node *x = radians(p, name, applied_to(p)), *a = x ? kv_parse_over(p, KV_MATH_FUNCTION, x, base) : NULL;
     if (!a) return kv_parse_fail(p);
     a->name = name;
     if (!power) return a;
