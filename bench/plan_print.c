@@ -97,6 +97,8 @@ static void print_cell(const kv_plan *p, const kv_plan_cell *c, const widths *w,
     if (!t->items) fprintf(f, "  cannot run: %s", t->err.text);
     if ((c->policy->policy->needs & KV_NEED_GATES) && !m->gates_path[0]) fprintf(f, "  cannot run: no gates");
     if (too_long) fprintf(f, "  %d of %d prompts are longer than the context of %d", too_long, t->n_items, m->n_ctx);
+    if (longest && longest + c->max_new > m->n_ctx)
+        fprintf(f, "  %d of %d new tokens fit behind the longest prompt", m->n_ctx - longest, c->max_new);
     if ((int64_t)bytes * batch > room)
         fprintf(f, "  would not fit: %.1f GiB for a batch of %d, %.1f GiB free", (double)bytes * batch / (1 << 30),
                 batch, (double)room / (1 << 30));
