@@ -1,23 +1,28 @@
 /* math_function.c - fractions, roots, named functions and constants of an answer. */
 #include "datasets/math_parser.h"
 
+#include "datasets/math_words.h"
+
 #include <string.h>
 
 static int named(kv_span name, const char *is) {
     return name.n == strlen(is) && !memcmp(name.s, is, name.n);
 }
 
-/* An argument of \frac: a group, or one digit, as in \frac12. */
+/* An argument of \frac: a group, or one digit or letter, as in \frac12 and \frac ab. */
 static kv_math_node *argument(kv_math_parser *p) {
     kv_latex_token *t = p->t;
-    if (t->kind != KV_LATEX_NUMBER || t->text.n == 1) return kv_parse_base(p);
+    int letters = t->kind == KV_LATEX_WORD && !kv_math_function(t->text);
+    if ((t->kind != KV_LATEX_NUMBER && !letters) || t->text.n == 1) return kv_parse_base(p);
     kv_span rest = {t->text.s + 1, t->text.n - 1};
     t->text.n = 1;
+    if (letters) t->kind = KV_LATEX_LETTER;
     kv_latex_token after = t[1];
     t[1].kind = KV_LATEX_END; /* 2_5 is no digit of \frac25_5 */
     kv_math_node *a = kv_parse_base(p);
     t[1] = after;
     t->text = rest;
+    if (letters && rest.n > 1) t->kind = KV_LATEX_WORD;
     p->t = t;
     return a;
 }

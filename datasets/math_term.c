@@ -120,10 +120,10 @@ static kv_math_node *variable(kv_math_parser *p) {
     return a;
 }
 
-/* A word is a function, or its letters multiplied. */
+/* A word is a function, or its letters multiplied; what stands behind it belongs to the last one: ab^2 is a b^2. */
 static kv_math_node *word(kv_math_parser *p) {
-    kv_span w = p->t->text;
-    p->t++;
+    kv_latex_token *token = p->t++;
+    kv_span w = token->text;
     if (kv_math_function(w)) return kv_parse_function(p, w);
     if ((w.n == 3 && !memcmp(w.s, "inf", 3)) || (w.n == 8 && !memcmp(w.s, "infinity", 8))) {
         kv_math_node *a = kv_parse_node(p, KV_MATH_CONSTANT);
@@ -133,11 +133,17 @@ static kv_math_node *word(kv_math_parser *p) {
     size_t longest = p->flags & KV_PARSE_PLAIN ? w.n : p->flags & KV_PARSE_LETTERS ? MAX_LETTERS : MAX_WORD;
     kv_math_node *product = w.n <= longest ? kv_parse_node(p, KV_MATH_PRODUCT) : NULL;
     if (!product) return kv_parse_fail(p);
-    for (size_t i = 0; i < w.n; i++) {
+    for (size_t i = 0; i + 1 < w.n; i++) {
         kv_math_node *a = letter(p, (kv_span){w.s + i, 1});
         if (!a) return NULL;
         kv_math_add(product, a);
     }
+    token->kind = KV_LATEX_LETTER;
+    token->text = (kv_span){w.s + w.n - 1, 1};
+    p->t = token;
+    kv_math_node *last = kv_parse_factor(p);
+    if (!last) return NULL;
+    kv_math_add(product, last);
     return product;
 }
 
