@@ -111,13 +111,19 @@ static int compare_range(const kv_math_node *gold, const kv_math_node *answer) {
     return compare_places(gold, answer);
 }
 
-/* x, f(x), f(2), Area, (x,y), a/b: what may stand left of an answer's equals sign without being part of the answer. */
+/* f and f^{-1} */
+static int is_function_name(const kv_math_node *a) {
+    return a->kind == KV_MATH_VARIABLE || (a->kind == KV_MATH_POWER && a->child->kind == KV_MATH_VARIABLE);
+}
+
+/* x, f(x), f(2), f^{-1}(x), Area, (x,y), a/b: what may stand left of an answer's equals sign without being part of the
+ * answer. */
 static int is_name(const kv_math_node *a) {
     if (a->kind == KV_MATH_VARIABLE) return 1;
     if (a->kind == KV_MATH_TUPLE || a->kind == KV_MATH_PRODUCT || a->kind == KV_MATH_SUM ||
         a->kind == KV_MATH_QUOTIENT) {
         const kv_math_node *c = a->child;
-        int call = a->kind == KV_MATH_PRODUCT && a->n == 2 && c->kind == KV_MATH_VARIABLE && c->next->bracketed;
+        int call = a->kind == KV_MATH_PRODUCT && a->n == 2 && is_function_name(c) && c->next->bracketed;
         if (call) return 1;
         while (c && is_name(c)) c = c->next;
         return !c;
@@ -256,10 +262,10 @@ static const char *name_verdict(int verdict) {
 }
 
 /* For what no comparison decides: n!, 5:6, a time of day. */
-static int same_tokens(kv_span gold, kv_span answer, unsigned flags) {
+static int same_tokens(kv_span gold, unsigned gold_flags, kv_span answer, unsigned answer_flags) {
     kv_latex g, a;
-    kv_math_tokens(gold, flags, &g);
-    kv_math_tokens(answer, flags, &a);
+    kv_math_tokens(gold, gold_flags, &g);
+    kv_math_tokens(answer, answer_flags, &a);
     int same = kv_latex_same(&g, &a);
     kv_latex_free(&g);
     kv_latex_free(&a);
@@ -270,17 +276,19 @@ static int same_tokens(kv_span gold, kv_span answer, unsigned flags) {
 static int read_and_compare(kv_span gold, kv_span answer, unsigned flags, const char **reason) {
     kv_math_answer g, a;
     int verdict;
-    kv_math_parse(gold, flags | KV_PARSE_COMMAS, &g);
+    unsigned gold_flags = flags | KV_PARSE_COMMAS;
+    kv_math_parse(gold, gold_flags, &g);
     int listed = g.root && (g.root->kind == KV_MATH_LIST || g.root->kind == KV_MATH_SET);
-    kv_math_parse(answer, flags | (listed ? 0 : KV_PARSE_COMMAS), &a);
+    unsigned answer_flags = flags | (listed ? 0 : KV_PARSE_COMMAS);
+    kv_math_parse(answer, answer_flags, &a);
     kv_math_shape(&g);
     kv_math_shape(&a);
     if (g.root && a.root) {
         verdict = kv_math_compare(g.root, a.root);
-        if (!verdict && same_tokens(gold, answer, flags)) verdict = KV_SAME;
+        if (!verdict && same_tokens(gold, gold_flags, answer, answer_flags)) verdict = KV_SAME;
         *reason = name_verdict(verdict);
     } else {
-        verdict = same_tokens(gold, answer, flags);
+        verdict = same_tokens(gold, gold_flags, answer, answer_flags);
         *reason = verdict  ? "not understood, same text"
                   : g.root ? "answer not understood"
                            : "gold not understood, another text";
