@@ -6,6 +6,7 @@
 
 #include "datasets/math_eval.h"
 #include "datasets/math_words.h"
+#include "datasets/text.h"
 
 #include <ctype.h>
 #include <stdio.h>
@@ -261,12 +262,32 @@ static const char *name_verdict(int verdict) {
                                        : "same";
 }
 
-/* For what no comparison decides: n!, 5:6, a time of day. */
-static int same_tokens(kv_span gold, unsigned gold_flags, kv_span answer, unsigned answer_flags) {
+/* The tokens in one line: where words begin and what wraps them does not count. */
+static void flatten(const kv_latex *l, kv_text *out) {
+    for (int i = 0; i < l->n; i++) {
+        const kv_latex_token *t = &l->tokens[i];
+        if (t->kind == KV_LATEX_NUMBER) kv_text_puts(out, "#");
+        if (t->kind == KV_LATEX_COMMAND) kv_text_puts(out, "\\");
+        for (size_t k = 0; k < t->text.n; k++)
+            if (t->kind == KV_LATEX_NUMBER || !strchr(" .", t->text.s[k])) kv_text_append(out, t->text.s + k, 1);
+    }
+}
+
+/* For what no comparison decides: n!, 5:6, and where `loose` a time of day: 7:30\text{ p.m.} is 7:30 p.m. */
+static int same_tokens(kv_span gold, unsigned gold_flags, kv_span answer, unsigned answer_flags, int loose) {
     kv_latex g, a;
+    kv_text flat[2] = {{0}};
     kv_math_tokens(gold, gold_flags, &g);
     kv_math_tokens(answer, answer_flags, &a);
     int same = kv_latex_same(&g, &a);
+    if (!same && loose && !g.failed && !a.failed) {
+        flatten(&g, &flat[0]);
+        flatten(&a, &flat[1]);
+        same = !flat[0].failed && !flat[1].failed && flat[0].n && flat[0].n == flat[1].n &&
+               !memcmp(flat[0].s, flat[1].s, flat[0].n);
+    }
+    kv_text_free(&flat[0]);
+    kv_text_free(&flat[1]);
     kv_latex_free(&g);
     kv_latex_free(&a);
     return same;
@@ -285,10 +306,10 @@ static int read_and_compare(kv_span gold, kv_span answer, unsigned flags, const 
     kv_math_shape(&a);
     if (g.root && a.root) {
         verdict = kv_math_compare(g.root, a.root);
-        if (!verdict && same_tokens(gold, gold_flags, answer, answer_flags)) verdict = KV_SAME;
+        if (!verdict && same_tokens(gold, gold_flags, answer, answer_flags, 0)) verdict = KV_SAME;
         *reason = name_verdict(verdict);
     } else {
-        verdict = same_tokens(gold, gold_flags, answer, answer_flags);
+        verdict = same_tokens(gold, gold_flags, answer, answer_flags, !g.root);
         *reason = verdict  ? "not understood, same text"
                   : g.root ? "answer not understood"
                            : "gold not understood, another text";
