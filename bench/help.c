@@ -76,6 +76,7 @@ static const command_help commands[KV_N_CMDS] = {
          "published data), or its own `answer` (LongBench: also a list, and all_classes), which then counts:\n"
          "  {\"id\": 12, \"output\": \"... so the answer is 18.\"}\n"
          "  {\"answer\": \"18\", \"output\": \"... so the answer is 18.\"}\n"
+         "An output is cut at the first stop string of its prompt variant. An id may come several times.\n"
          "Lines of no use are named on stderr and left out of the totals. No model is needed, so that tasks whose\n"
          "items are measured in its tokens (RULER, needle_grid) cannot be graded here; run grades them.\n"
          "Exit: 0 all graded, 1 some lines were of no use, 2 bad usage, 3 cannot start, 130 interrupted.\n"},

@@ -262,6 +262,9 @@ static void a_dry_run_shows_cells_and_runs_nothing(void **state) {
     assert_non_null(strstr(r.out, "7 cells"));
     assert_int_not_equal(access(scratch_path(&scratch_dir, "dry.sqlite"), F_OK), 0);
     cli_free(&r);
+    r = cli_run(RUN "--policy full --task gsm8k --limit 2 --max-new 500 --dry-run");
+    assert_non_null(strstr(r.out, "326 of 500 new tokens fit behind the longest prompt"));
+    cli_free(&r);
 }
 
 static void prints_one_object_per_cell(void **state) {
