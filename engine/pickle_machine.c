@@ -349,8 +349,9 @@ static int op_reduce(pk_reader *r, int arg) {
     if (v[1].kind == PK_TUPLE && is_global(&v[0], MAKES_TENSOR)) return rebuild_tensor(r, &v[1]);
     if (v[1].kind == PK_TUPLE && is_global(&v[0], MAKES_PARAMETER)) return rebuild_parameter(r, &v[1]);
     if (v[1].kind == PK_TUPLE && is_global(&v[0], MAKES_DICT) && v[1].n == 0) return new_dict(r, 1);
-    return fail(r, KV_EUNSUPPORTED, "applied to something other than OrderedDict(), _rebuild_tensor_v2(...) or "
-                                   "_rebuild_parameter(...)");
+    return fail(r, KV_EUNSUPPORTED,
+                "applied to something other than OrderedDict(), _rebuild_tensor_v2(...) or "
+                "_rebuild_parameter(...)");
 }
 
 /* What a state dict carries as attributes (_metadata) does not concern its tensors. */

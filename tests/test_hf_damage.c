@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "engine/checkpoint.h"
+#include "engine/hf_config.h"
 #include "engine/json.h"
 #include "tests/support/folder.h"
 
@@ -277,6 +278,33 @@ static void settings_that_cannot_be_honoured_are_named(void **state) {
     }
 }
 
+static void absent_settings_are_those_of_the_family(void **state) {
+    (void)state;
+#define SIZES                                                                                                          \
+    "\"hidden_size\":64,\"num_attention_heads\":4,\"intermediate_size\":8,\"num_hidden_layers\":1,\"vocab_size\":9,"   \
+    "\"max_position_embeddings\":64"
+    static const struct {
+        const char *text;
+        int head_dim;
+        float eps;
+    } cases[] = {
+        {"{\"model_type\":\"llama\"," SIZES "}", 16, 1e-6f},
+        {"{\"model_type\":\"qwen2\"," SIZES "}", 16, 1e-6f},
+        {"{\"model_type\":\"qwen3\"," SIZES "}", 128, 1e-6f},
+        {"{\"model_type\":\"qwen3\"," SIZES ",\"head_dim\":null}", 16, 1e-6f},
+        {"{\"model_type\":\"qwen3\"," SIZES ",\"head_dim\":20,\"rms_norm_eps\":0.5}", 20, 0.5f},
+        {"{\"model_type\":\"phi3\"," SIZES "}", 16, 1e-5f},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_model_config c;
+        kv_error err;
+        if (kv_hf_config_parse(cases[i].text, strlen(cases[i].text), "x", 0, &c, &err)) fail_msg("%s", err.text);
+        assert_int_equal(c.shape.head_dim, cases[i].head_dim);
+        assert_int_equal(c.shape.n_kv_heads, 4);
+        assert_true(c.rms_eps == cases[i].eps && c.rope.base == 10000 && !c.tied);
+    }
+}
+
 static void the_context_can_be_limited(void **state) {
     (void)state;
     kv_checkpoint *s;
@@ -296,6 +324,7 @@ int main(void) {
         cmocka_unit_test(missing_unknown_and_misshapen_tensors_are_named),
         cmocka_unit_test(an_index_that_contradicts_its_shards_is_refused),
         cmocka_unit_test(settings_that_cannot_be_honoured_are_named),
+        cmocka_unit_test(absent_settings_are_those_of_the_family),
         cmocka_unit_test(the_context_can_be_limited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
