@@ -1,10 +1,12 @@
 /* snapshot.c - see snapshot.h. */
 #include "bench/snapshot.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/hub.h"
+#include "engine/file.h"
 #include "engine/gates.h"
 #include "policies/registry.h"
 
@@ -35,9 +37,8 @@ static int set_sizes(kv_opts *o, const kv_gates_config *c, const char *gates, kv
             "--gates %.300s: its config.json asks for strategy '%s', which is not implemented; give --budget "
             "for a fixed one",
             gates, c->strategy);
-    if (!c->budget) return KV_OK;
-    set_int(o, KV_OPT_BUDGET, c->budget);
-    set_int(o, KV_OPT_BUFFER, c->buffer ? c->buffer : 1);
+    if (c->budget) set_int(o, KV_OPT_BUDGET, c->budget);
+    if (c->budget || c->buffer) set_int(o, KV_OPT_BUFFER, c->buffer ? c->buffer : 1);
     return KV_OK;
 }
 
@@ -106,11 +107,35 @@ static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, co
     return set_text(o, KV_OPT_MODEL, 0, c->base_model, err);
 }
 
-int kv_snapshot_apply(kv_opts *o, const kv_paths *p, kv_error *err) {
+/* By the last part of the name, which a folder in the hub's cache and most copies of it have, too; a GGUF file's goes
+ * on with the type of its weights. */
+static int is_of_model(const char *model, const char *base) {
+    char dir[KV_PATH_MAX], title[96];
+    const char *slash = strrchr(base, '/'), *name = slash ? slash + 1 : base;
+    if (strcmp(model, base) == 0 || strncmp(model, "synth:", 6) == 0) return 1;
+    if (locate(model, dir, NULL)) return 1; /* the command will say that it is not there */
+    kv_file_title(dir, title, sizeof title);
+    size_t n = strlen(name);
+    return strncmp(title, name, n) == 0 && (title[n] == 0 || title[n] == '.');
+}
+
+/* Shapes are checked when gates are opened; a fine-tuned sibling of the base model has the same. */
+static void compare_models(const kv_opts *o, const kv_gates_config *c, const char *gates, char note[KV_SNAPSHOT_NOTE]) {
+    size_t n = belongs(o, KV_OPT_MODEL) && c->base_model[0] ? kv_opts_n(o, KV_OPT_MODEL) : 0;
+    for (size_t i = 0; i < n && !note[0]; i++) {
+        const char *model = o->v[KV_OPT_MODEL].texts[i];
+        if (!is_of_model(model, c->base_model))
+            snprintf(note, KV_SNAPSHOT_NOTE, "--gates %.160s are made for %s: --model %.160s should be that model",
+                     gates, c->base_model, model);
+    }
+}
+
+int kv_snapshot_apply(kv_opts *o, const kv_paths *p, char note[KV_SNAPSHOT_NOTE], kv_error *err) {
     const char *gates = belongs(o, KV_OPT_GATES) ? kv_opts_text(o, KV_OPT_GATES) : NULL;
     char dir[KV_PATH_MAX];
     kv_gates_config c;
     kv_error why = {0};
+    note[0] = 0;
     if (!gates || strcmp(gates, "none") == 0) return KV_OK;
     int rc = locate(gates, dir, &why);
     if (rc) return kv_fail(err, rc, "--gates: %.480s", why.text);
@@ -120,5 +145,6 @@ int kv_snapshot_apply(kv_opts *o, const kv_paths *p, kv_error *err) {
     if (rc == KV_OK) rc = set_sizes(o, &c, gates, err);
     if (rc == KV_OK) rc = set_parameters(o, &c, err);
     if (rc == KV_OK) rc = set_model(o, p, &c, gates, err);
+    if (rc == KV_OK) compare_models(o, &c, gates, note);
     return rc;
 }
