@@ -77,17 +77,6 @@ static int read_config(const char *gates, kv_gates_config *c, kv_error *err) {
     return rc ? rc : kv_gates_read_config(config, c, err);
 }
 
-/* A path, or ORG/NAME of the hub's cache, as a path. */
-static int locate(const char *text, char out[KV_PATH_MAX], kv_error *err) {
-    char cache[KV_PATH_MAX];
-    if (strlen(text) >= KV_PATH_MAX) return kv_fail(err, KV_ELIMIT, "%.200s...: the path is too long", text);
-    strcpy(out, text);
-    if (kv_path_exists(text)) return KV_OK;
-    if (!kv_hub_is_id(text)) return kv_fail(err, KV_ENOTFOUND, "%.400s does not exist", text);
-    int rc = kv_hub_cache(cache, err);
-    return rc ? rc : kv_hub_find(cache, text, out, err);
-}
-
 /* The base model where no model was given; as its name, which --model looks up again. */
 static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, const char *gates, kv_error *err) {
     char dir[KV_PATH_MAX];
@@ -95,7 +84,7 @@ static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, co
     kv_error why = {0};
     if (!belongs(o, KV_OPT_MODEL) || kv_opts_given(o, KV_OPT_MODEL) || !c->base_model[0]) return KV_OK;
     if (read_config(p->gates, &own, NULL) == KV_OK && strcmp(own.base_model, c->base_model) == 0) return KV_OK;
-    if (locate(c->base_model, dir, &why))
+    if (kv_hub_locate(c->base_model, dir, &why))
         return kv_fail(err, KV_ENOTFOUND,
                        "--gates %.120s are made for another model than the default one, and without --model it is "
                        "looked for: %.240s",
@@ -113,7 +102,7 @@ static int is_of_model(const char *model, const char *base) {
     char dir[KV_PATH_MAX], title[96];
     const char *slash = strrchr(base, '/'), *name = slash ? slash + 1 : base;
     if (strcmp(model, base) == 0 || strncmp(model, "synth:", 6) == 0) return 1;
-    if (locate(model, dir, NULL)) return 1; /* the command will say that it is not there */
+    if (kv_hub_locate(model, dir, NULL)) return 1; /* the command will say that it is not there */
     kv_file_title(dir, title, sizeof title);
     size_t n = strlen(name);
     return strncmp(title, name, n) == 0 && (title[n] == 0 || title[n] == '.');
@@ -137,7 +126,7 @@ int kv_snapshot_apply(kv_opts *o, const kv_paths *p, char note[KV_SNAPSHOT_NOTE]
     kv_error why = {0};
     note[0] = 0;
     if (!gates || strcmp(gates, "none") == 0) return KV_OK;
-    int rc = locate(gates, dir, &why);
+    int rc = kv_hub_locate(gates, dir, &why);
     if (rc) return kv_fail(err, rc, "--gates: %.480s", why.text);
     rc = set_text(o, KV_OPT_GATES, 0, dir, err);
     gates = dir;

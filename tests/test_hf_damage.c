@@ -81,6 +81,9 @@ static void absent_files_are_named(void **state) {
         expect(&f, needed[i], f.s.dir, needed[i]);
         tf_restore(&f, needed[i]);
     }
+    tf_put(&f, needed[1], NULL, 0);
+    expect(&f, "a shard", needed[1], "is named in model.safetensors.index.json, but not there");
+    tf_restore(&f, needed[1]);
     tf_put(&f, "model.safetensors.index.json", NULL, 0);
     expect(&f, "no weights", "model.safetensors", "model.safetensors.index.json");
     tf_restore(&f, "model.safetensors.index.json");
