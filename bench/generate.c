@@ -92,12 +92,7 @@ static cJSON *json_ids(const int32_t *ids, int n) {
 /* JSON must be UTF-8: stray bytes become U+FFFD. */
 static void add_clean_text(cJSON *j, const char *name, const char *text) {
     kv_string s = {0};
-    kv_string_add(&s, "");
-    while (*text) {
-        size_t n = kv_string_utf8(text);
-        kv_string_add_bytes(&s, n ? text : "\xEF\xBF\xBD", n ? n : 3);
-        text += n ? n : 1;
-    }
+    kv_string_add_valid(&s, text);
     cJSON_AddStringToObject(j, name, s.failed ? "" : s.p);
     kv_string_free(&s);
 }

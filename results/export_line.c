@@ -7,20 +7,10 @@
 
 #include "engine/file.h"
 
-static void put_valid(kv_string *out, const char *s) {
-    for (size_t n; *s; s += n ? n : 1) {
-        n = kv_string_utf8(s);
-        if (n)
-            kv_string_add_bytes(out, s, n);
-        else
-            kv_string_add(out, "\xef\xbf\xbd");
-    }
-}
-
 static cJSON *valid_text(const char *s) {
     kv_string t = {0};
-    put_valid(&t, s);
-    cJSON *j = t.failed ? NULL : cJSON_CreateString(t.p ? t.p : "");
+    kv_string_add_valid(&t, s);
+    cJSON *j = t.failed ? NULL : cJSON_CreateString(t.p);
     kv_string_free(&t);
     return j;
 }
