@@ -84,6 +84,10 @@ fetch_repository() {
     mkdir -p "$folder" || fail "$folder cannot be made"
     folder=$(cd "$folder" && pwd)
     base=$(cd "$base" && pwd) checked=$base/checked.txt
+    if command -v flock >/dev/null; then # two at once would write to the same parts
+        exec 9>"$base/.lock"
+        flock -n 9 || fail "another download of $repo is going on in $base: wait for it, then run this again"
+    fi
     check_room "$work/files" "$folder"
     while IFS=$'\t' read -r size sha url path <&3; do
         fetch_file "$size" "$sha" "$web/resolve/$commit/$url" "$path" "$folder"

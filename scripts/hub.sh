@@ -12,7 +12,7 @@ open_hub() {
     case $endpoint in http://?* | https://?*) ;; *) fail "HF_ENDPOINT is no address: $endpoint" ;; esac
     [[ $revision =~ ^[A-Za-z0-9][A-Za-z0-9._/-]*$ && $revision != *..* && $revision != */ ]] ||
         fail "'$revision' is no revision; give a branch, a tag or a commit"
-    { command -v curl && command -v python3; } >/dev/null || fail "this needs curl and python3"
+    { command -v curl && command -v python3; } >/dev/null || fail "this needs curl and python3 (apt-get install curl python3)"
     api=$endpoint/api/$1/$repo web=$endpoint/$repo
     [ "$1" = models ] || web=$endpoint/$1/$repo
     work=$(mktemp -d)

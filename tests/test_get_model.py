@@ -5,6 +5,7 @@ The server follows the hub's interface: /api/models/ID/revision/REV names the co
 files page by page, /ID/resolve/COMMIT/FILE sends small files itself and redirects to /cdn for large ones.
 Run: python3 tests/test_get_model.py (standard library, bash and curl only).
 """
+import fcntl
 import hashlib
 import http.server
 import json
@@ -298,6 +299,13 @@ class GetModel(unittest.TestCase):
         self.check_complete(self.fetch(token="hf_secret\n"))
         self.assertEqual({e[2] for e in self.hub.log if e[0].startswith("/cdn/")}, {None})
         self.assertEqual({e[2] for e in self.hub.log if not e[0].startswith("/cdn/")}, {"Bearer hf_secret"})
+
+    def test_leaves_a_download_alone_that_is_going_on(self):
+        self.base.mkdir(parents=True)
+        with open(self.base / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.check_failed(self.fetch(), "another download of some-org/Tiny-Model.1 is going on")
+        self.check_complete(self.fetch())
 
     def test_takes_a_revision(self):
         self.check_complete(self.fetch("refs/pr/7"))
