@@ -150,6 +150,7 @@ int kv_identity_load(kv_identity *id, kv_error *err) {
     snprintf(id->name, sizeof id->name, "%s", c->name);
     id->shape = c->shape;
     id->n_ctx = c->n_ctx;
+    id->short_ctx = kv_rope_is_long(&c->rope, c->n_ctx) ? c->rope.original_ctx : 0;
     id->n_params = kv_model_config_params(c);
     if ((rc = read_tokenizer(src, id, err)) ||
         (rc = kv_checkpoint_hash(src, id->tokenizer, id->model_sha256, id->tokenizer_sha256, err)))

@@ -121,6 +121,19 @@ static void expect_out(const char *line, const char *text) {
     cli_free(&r);
 }
 
+#define PHI3 KV_SOURCE_DIR "/tests/data/checkpoints/phi3"
+
+static void says_which_of_longropes_factors_are_used(void **state) {
+    char line[512];
+    expect_out("doctor --model " PHI3, "context 512 (long rotary factors), chat");
+    expect_out("doctor --model " PHI3 " --max-context 256", "context 256, chat");
+    snprintf(line, sizeof line,
+             "run --model " PHI3 " --task needle:words=20 --policy window --limit 1 --max-new 2 --chat none "
+             "--backend cpu --threads 1 --db %s",
+             scratch_path(*state, "long.sqlite"));
+    cli_expect(line, 0, "--max-context 256 gives the short ones");
+}
+
 static void commands_take_ids_and_folders(void **state) {
     (void)state;
     expect_out("doctor --model org/tiny", "qwen3, 2 layers, context 512");
@@ -150,6 +163,7 @@ int main(void) {
         cmocka_unit_test(the_cache_is_where_the_environment_says),
         cmocka_unit_test(finds_a_snapshot_by_its_ref_or_commit),
         cmocka_unit_test(a_repositorys_folder_stands_for_its_snapshot),
+        cmocka_unit_test(says_which_of_longropes_factors_are_used),
         cmocka_unit_test(commands_take_ids_and_folders),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);
