@@ -103,8 +103,10 @@ int kv_hub_locate(const char *text, char out[KV_PATH_MAX], kv_error *err) {
         return KV_OK;
     }
     if (!kv_hub_is_id(text)) return kv_fail(err, KV_ENOTFOUND, "%.400s does not exist", text);
-    int rc = kv_hub_cache(cache, err);
-    return rc ? rc : kv_hub_find(cache, text, out, err);
+    kv_error why = {0};
+    int rc = kv_hub_cache(cache, &why);
+    if (rc == KV_OK) rc = kv_hub_find(cache, text, out, &why);
+    return rc ? kv_fail(err, rc, "no such file or folder, and %.440s", why.text) : KV_OK;
 }
 
 void kv_hub_list(const char *cache, void (*found)(void *user, const char *id, const char *dir), void *user) {

@@ -86,8 +86,8 @@ static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, co
     if (read_config(p->gates, &own, NULL) == KV_OK && strcmp(own.base_model, c->base_model) == 0) return KV_OK;
     if (kv_hub_locate(c->base_model, dir, &why))
         return kv_fail(err, KV_ENOTFOUND,
-                       "--gates %.120s are made for another model than the default one, and without --model it is "
-                       "looked for: %.240s",
+                       "--gates %.80s are made for another model than the default one, and without --model it is "
+                       "looked for: %.330s",
                        gates, why.text);
     kv_opt_value *v = &o->v[KV_OPT_MODEL];
     v->texts = calloc(1, sizeof *v->texts);

@@ -148,6 +148,7 @@ static void commands_take_ids_and_folders(void **state) {
         "--json",
         "\"stop\":\"length\"");
     cli_expect("generate --model org/tiny --token-ids 3,4 --max-context 4096", 2, "the model has 512");
+    cli_expect("generate --model org/absent --token-ids 3,4", 3, "--model: no such file or folder, and org/absent (");
     cli_expect("generate --model org/absent --token-ids 3,4", 3, "scripts/get_model.sh org/absent");
     cli_expect("generate --model " KV_SOURCE_DIR "/tests --token-ids 3,4", 3, "no config.json");
     cli_expect("generate --model " KV_SOURCE_DIR "/tests/golden/trimkv/qwen3-rg --token-ids 3,4", 2,
