@@ -32,11 +32,10 @@ static int set_sizes(kv_opts *o, const kv_gates_config *c, const char *gates, kv
     int fixed = !c->strategy[0] || strcmp(c->strategy, "alpha") == 0 || strcmp(c->strategy, "knorm_alpha") == 0 ||
                 strcmp(c->strategy, "fixed_budget") == 0;
     if (!fixed && belongs(o, KV_OPT_BUDGET) && !kv_opts_given(o, KV_OPT_BUDGET))
-        return kv_fail(
-            err, KV_EUNSUPPORTED,
-            "--gates %.300s: its config.json asks for strategy '%s', which is not implemented; give --budget "
-            "for a fixed one",
-            gates, c->strategy);
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "--gates %s: its config.json asks for strategy '%s', which is not implemented; give --budget "
+                       "for a fixed one",
+                       gates, c->strategy);
     if (c->budget) set_int(o, KV_OPT_BUDGET, c->budget);
     if (c->budget || c->buffer) set_int(o, KV_OPT_BUFFER, c->buffer ? c->buffer : 1);
     return KV_OK;
@@ -86,8 +85,8 @@ static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, co
     if (read_config(p->gates, &own, NULL) == KV_OK && strcmp(own.base_model, c->base_model) == 0) return KV_OK;
     if (kv_hub_locate(c->base_model, dir, &why))
         return kv_fail(err, KV_ENOTFOUND,
-                       "--gates %.80s are made for another model than the default one, and without --model it is "
-                       "looked for: %.330s",
+                       "--gates %.100s are made for another model than the default one, and without --model it is "
+                       "looked for: %.310s",
                        gates, why.text);
     kv_opt_value *v = &o->v[KV_OPT_MODEL];
     v->texts = calloc(1, sizeof *v->texts);
@@ -114,26 +113,26 @@ static void compare_models(const kv_opts *o, const kv_gates_config *c, const cha
     for (size_t i = 0; i < n && !note[0]; i++) {
         const char *model = o->v[KV_OPT_MODEL].texts[i];
         if (!is_of_model(model, c->base_model))
-            snprintf(note, KV_SNAPSHOT_NOTE, "--gates %.160s are made for %s: --model %.160s should be that model",
-                     gates, c->base_model, model);
+            snprintf(note, KV_SNAPSHOT_NOTE, "--gates %s are made for %s: --model %.160s should be that model", gates,
+                     c->base_model, model);
     }
 }
 
 int kv_snapshot_apply(kv_opts *o, const kv_paths *p, char note[KV_SNAPSHOT_NOTE], kv_error *err) {
     const char *gates = belongs(o, KV_OPT_GATES) ? kv_opts_text(o, KV_OPT_GATES) : NULL;
-    char dir[KV_PATH_MAX];
+    char dir[KV_PATH_MAX], typed[160];
     kv_gates_config c;
     kv_error why = {0};
     note[0] = 0;
     if (!gates || strcmp(gates, "none") == 0) return KV_OK;
     int rc = kv_hub_locate(gates, dir, &why);
     if (rc) return kv_fail(err, rc, "--gates: %.480s", why.text);
+    snprintf(typed, sizeof typed, "%s", gates);
     rc = set_text(o, KV_OPT_GATES, 0, dir, err);
-    gates = dir;
-    if (rc == KV_OK) rc = read_config(gates, &c, err);
-    if (rc == KV_OK) rc = set_sizes(o, &c, gates, err);
+    if (rc == KV_OK) rc = read_config(dir, &c, err);
+    if (rc == KV_OK) rc = set_sizes(o, &c, typed, err);
     if (rc == KV_OK) rc = set_parameters(o, &c, err);
-    if (rc == KV_OK) rc = set_model(o, p, &c, gates, err);
-    if (rc == KV_OK) compare_models(o, &c, gates, note);
+    if (rc == KV_OK) rc = set_model(o, p, &c, typed, err);
+    if (rc == KV_OK) compare_models(o, &c, typed, note);
     return rc;
 }
