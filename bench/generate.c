@@ -89,8 +89,7 @@ static cJSON *json_ids(const int32_t *ids, int n) {
     return a ? a : cJSON_CreateArray();
 }
 
-/* JSON must be UTF-8: stray bytes become U+FFFD. */
-static void add_clean_text(cJSON *j, const char *name, const char *text) {
+static void add_text(cJSON *j, const char *name, const char *text) {
     kv_string s = {0};
     kv_string_add_valid(&s, text);
     cJSON_AddStringToObject(j, name, s.failed ? "" : s.p);
@@ -129,7 +128,7 @@ static int on_done(void *user, const kv_request *r, const kv_completion *c) {
     snprintf(hash, sizeof hash, "%016llx", (unsigned long long)c->logits_hash);
     cJSON_AddItemToObject(j, "prompt_ids", json_ids(r->prompt, r->n_prompt));
     cJSON_AddItemToObject(j, "ids", json_ids(c->tokens, c->n_tokens));
-    add_clean_text(j, "text", text);
+    add_text(j, "text", text);
     cJSON_AddStringToObject(j, "stop", kv_stop_name(c->stop));
     add_top(j, c);
     cJSON_AddNumberToObject(j, "n_context", r->n_context);

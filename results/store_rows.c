@@ -224,6 +224,12 @@ int kv_store_sample(kv_store *s, int64_t run_id, const kv_sample_row *r, kv_erro
     kv_string_add(&tokens, "[");
     for (int i = 0; i < r->n_tokens; i++) kv_string_addf(&tokens, i ? ",%d" : "%d", (int)r->tokens[i]);
     kv_string_add(&tokens, "]");
+    if (tokens.failed || output.failed || extracted.failed) {
+        kv_string_free(&tokens);
+        kv_string_free(&output);
+        kv_string_free(&extracted);
+        return kv_fail(err, KV_ENOMEM, "%s: out of memory", s->path);
+    }
     const kv_store_value v[] = {{"run_id", KV_STORE_INT, .integer = run_id},
                                 TEXT(r, item),
                                 INT(r, k),
@@ -254,11 +260,7 @@ int kv_store_sample(kv_store *s, int64_t run_id, const kv_sample_row *r, kv_erro
                                 TEXT(r, logits_hash),
                                 TEXT(r, status),
                                 TEXT(r, error)};
-    int rc = KV_OK;
-    if (tokens.failed || output.failed || extracted.failed)
-        rc = kv_fail(err, KV_ENOMEM, "%s: out of memory", s->path);
-    else if (!s->insert_sample)
-        rc = prepare_sample(s, v, COUNT(v), err);
+    int rc = s->insert_sample ? KV_OK : prepare_sample(s, v, COUNT(v), err);
     if (!rc) {
         int db = SQLITE_OK;
         for (size_t i = 0; db == SQLITE_OK && i < COUNT(v); i++) db = bind(s->insert_sample, (int)i + 1, &v[i]);

@@ -72,14 +72,6 @@ size_t kv_string_utf8(const char *s) {
     return n;
 }
 
-void kv_string_add_valid(kv_string *t, const char *s) {
-    kv_string_add_bytes(t, s, 0);
-    for (size_t n; *s; s += n ? n : 1) {
-        n = kv_string_utf8(s);
-        kv_string_add_bytes(t, n ? s : "\xef\xbf\xbd", n ? n : 3);
-    }
-}
-
 /* One cleaned character of s; returns how many bytes it took. */
 static size_t add_clean_char(kv_string *t, const char *s) {
     size_t n = kv_string_utf8(s);
@@ -95,6 +87,14 @@ static size_t add_clean_char(kv_string *t, const char *s) {
 void kv_string_add_clean(kv_string *t, const char *s) {
     kv_string_add_bytes(t, s, 0);
     while (*s) s += add_clean_char(t, s);
+}
+
+void kv_string_add_valid(kv_string *t, const char *s) {
+    kv_string_add_bytes(t, s, 0);
+    for (size_t n; *s; s += n ? n : 1) {
+        n = kv_string_utf8(s);
+        kv_string_add_bytes(t, n ? s : "\xEF\xBF\xBD", n ? n : 3);
+    }
 }
 
 void kv_string_add_html(kv_string *t, const char *s) {

@@ -18,7 +18,7 @@ void kv_string_addf(kv_string *t, const char *fmt, ...) KV_PRINTF(2, 3);
 void kv_string_add_number(kv_string *t, double v);
 /* On one line and in UTF-8: control characters become blanks, other bytes that are no UTF-8 become '?'. */
 void kv_string_add_clean(kv_string *t, const char *s);
-/* In UTF-8: bytes that are none become U+FFFD. */
+/* The same text with U+FFFD for every byte that is no UTF-8. */
 void kv_string_add_valid(kv_string *t, const char *s);
 /* As text or attribute value of HTML and SVG, cleaned as above. */
 void kv_string_add_html(kv_string *t, const char *s);
