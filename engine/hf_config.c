@@ -89,11 +89,15 @@ static int read_sizes(const cJSON *config, const char *name, const family *f, kv
         return rc;
     c->rms_eps = (float)eps;
     const cJSON *given = get(config, "head_dim");
-    int head = !given && f->default_head ? f->default_head : s->dim / s->n_heads;
-    if ((!given || cJSON_IsNull(given)) && head != f->default_head && s->dim % s->n_heads)
+    if (!given && f->default_head) {
+        s->head_dim = f->default_head;
+        return KV_OK;
+    }
+    if ((!given || cJSON_IsNull(given)) && s->dim % s->n_heads)
         return kv_fail(err, KV_EFORMAT, "%s: hidden_size %d is no multiple of num_attention_heads %d, and no head_dim",
                        name, s->dim, s->n_heads);
-    return read_int(config, "head_dim", name, head ? head : 1, &s->head_dim, err);
+    int even = s->dim / s->n_heads;
+    return read_int(config, "head_dim", name, even ? even : 1, &s->head_dim, err);
 }
 
 /* Switches that must be absent, null or false. */

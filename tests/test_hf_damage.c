@@ -284,19 +284,19 @@ static void settings_that_cannot_be_honoured_are_named(void **state) {
 static void absent_settings_are_those_of_the_family(void **state) {
     (void)state;
 #define SIZES                                                                                                          \
-    "\"hidden_size\":64,\"num_attention_heads\":4,\"intermediate_size\":8,\"num_hidden_layers\":1,\"vocab_size\":9,"   \
-    "\"max_position_embeddings\":64"
+    "\"num_attention_heads\":4,\"intermediate_size\":8,\"num_hidden_layers\":1,\"vocab_size\":9,"                      \
+    "\"max_position_embeddings\":64,\"hidden_size\":"
     static const struct {
         const char *text;
         int head_dim;
         float eps;
     } cases[] = {
-        {"{\"model_type\":\"llama\"," SIZES "}", 16, 1e-6f},
-        {"{\"model_type\":\"qwen2\"," SIZES "}", 16, 1e-6f},
-        {"{\"model_type\":\"qwen3\"," SIZES "}", 128, 1e-6f},
-        {"{\"model_type\":\"qwen3\"," SIZES ",\"head_dim\":null}", 16, 1e-6f},
-        {"{\"model_type\":\"qwen3\"," SIZES ",\"head_dim\":20,\"rms_norm_eps\":0.5}", 20, 0.5f},
-        {"{\"model_type\":\"phi3\"," SIZES "}", 16, 1e-5f},
+        {"{\"model_type\":\"llama\"," SIZES "64}", 16, 1e-6f},
+        {"{\"model_type\":\"qwen2\"," SIZES "64}", 16, 1e-6f},
+        {"{\"model_type\":\"qwen3\"," SIZES "64}", 128, 1e-6f},
+        {"{\"model_type\":\"qwen3\"," SIZES "64,\"head_dim\":null}", 16, 1e-6f},
+        {"{\"model_type\":\"qwen3\"," SIZES "64,\"head_dim\":20,\"rms_norm_eps\":0.5}", 20, 0.5f},
+        {"{\"model_type\":\"phi3\"," SIZES "64}", 16, 1e-5f},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         kv_model_config c;
@@ -305,6 +305,14 @@ static void absent_settings_are_those_of_the_family(void **state) {
         assert_int_equal(c.shape.head_dim, cases[i].head_dim);
         assert_int_equal(c.shape.n_kv_heads, 4);
         assert_true(c.rms_eps == cases[i].eps && c.rope.base == 10000 && !c.tied);
+    }
+    static const char *const uneven[] = {"{\"model_type\":\"llama\"," SIZES "62}",
+                                         "{\"model_type\":\"llama\"," SIZES "2}"};
+    for (int i = 0; i < 2; i++) {
+        kv_model_config c;
+        kv_error err;
+        assert_int_equal(kv_hf_config_parse(uneven[i], strlen(uneven[i]), "x", 0, &c, &err), KV_EFORMAT);
+        assert_non_null(strstr(err.text, "is no multiple of num_attention_heads 4"));
     }
 }
 
