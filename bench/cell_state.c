@@ -133,17 +133,14 @@ static int store_sums(kv_sweep *s, const kv_cell_run *c, kv_error *err) {
     } counters[] = {{"bytes_read", t->bytes_read},         {"evictions", t->n_evictions}, {"moved", t->n_moved},
                     {"page_allocs", t->n_page_allocs},     {"triggers", t->n_triggers},   {"launches", t->n_launches},
                     {"decode_allocs", t->n_decode_allocs}, {"steps", t->n_steps}};
-    kv_memory held;
-    int rc = kv_engine_memory(s->engine, &held, err);
-    if (rc) return rc;
-    kv_memory_row m = {.weights = (int64_t)held.weights,
+    kv_memory_row m = {.weights = (int64_t)t->memory.weights,
                        .kv = (int64_t)t->kv_bytes_peak,
-                       .workspace = (int64_t)held.workspace,
-                       .graphs = (int64_t)held.graphs,
+                       .workspace = (int64_t)t->memory.workspace,
+                       .graphs = (int64_t)t->memory.graphs,
                        .device_free_before = (int64_t)s->free_before,
-                       .device_free_after = (int64_t)held.device_free,
+                       .device_free_after = (int64_t)t->memory.device_free,
                        .host_peak_rss = kv_host_peak_rss()};
-    rc = kv_store_memory(s->store, c->run_id, &m, err);
+    int rc = kv_store_memory(s->store, c->run_id, &m, err);
     for (size_t i = 0; i < sizeof counters / sizeof *counters && rc == KV_OK; i++)
         rc = kv_store_counter(s->store, c->run_id, counters[i].name, counters[i].value, err);
     return rc;

@@ -188,8 +188,9 @@ static void check_model(doctor *d, const kv_opts *o, const kv_paths *p, kv_ident
     if (rc)
         say(d, FAIL, "model", "%s", err.text);
     else
-        say(d, OK, "model", "%s: %s, %d layers, context %d, chat template %s", id->model_path, id->arch,
-            id->shape.n_layers, id->n_ctx, id->chat ? kv_chat_name(id->chat) : "unknown (choose one with --chat)");
+        say(d, OK, "model", "%s: %s, %d layers, context %d%s, chat template %s", id->model_path, id->arch,
+            id->shape.n_layers, id->n_ctx, id->short_ctx ? " (long rotary factors)" : "",
+            id->chat ? kv_chat_name(id->chat) : "unknown (choose one with --chat)");
     if (rc == KV_OK) say_memory(d, id);
 }
 

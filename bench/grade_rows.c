@@ -1,6 +1,8 @@
 /* grade_rows.c - reads outputs and finds their items; see grade_rows.h. */
 #include "bench/grade_rows.h"
 
+#include "bench/stop_text.h"
+
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -113,6 +115,15 @@ static void read_id(const cJSON *id, kv_grade_row *r) {
     if (cJSON_IsNumber(id)) snprintf(r->id, sizeof r->id, "%.15g", id->valuedouble);
 }
 
+/* A zero character would end the output there: \u0000 becomes a blank. */
+static void blank_zeros(char *text) {
+    for (char *p = text; (p = strstr(p, "\\u0000")); p += 6) {
+        size_t before = 0;
+        while (p - before > text && p[-(ptrdiff_t)before - 1] == '\\') before++;
+        if (before % 2 == 0) p[4] = '2';
+    }
+}
+
 /* Fills *r from one line; r->problem when it is of no use. */
 static int read_row(kv_grade_rows *g, const char *text, size_t size, kv_grade_row *r, kv_error *err) {
     char where[340];
@@ -124,7 +135,7 @@ static int read_row(kv_grade_rows *g, const char *text, size_t size, kv_grade_ro
                        (size_t)(end - text)),
                KV_OK;
     const cJSON *id = cJSON_GetObjectItemCaseSensitive(r->json, "id");
-    const char *output = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(r->json, "output"));
+    char *output = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(r->json, "output"));
     int own = cJSON_HasObjectItem(r->json, "answer") || cJSON_HasObjectItem(r->json, "answers"), rc = KV_OK;
     read_id(id, r);
     if (!output) {
@@ -139,16 +150,19 @@ static int read_row(kv_grade_rows *g, const char *text, size_t size, kv_grade_ro
     } else {
         kv_fail(&r->problem, KV_EFORMAT, "%s: neither an 'id' nor an 'answer'", where);
     }
-    if (!rc && !r->problem.code) r->output = output;
-    return rc;
+    if (rc || r->problem.code) return rc;
+    kv_stop_cut(output, kv_task_get_info(g->grader)->stop); /* as `run` and the harnesses do before they grade */
+    r->output = output;
+    return KV_OK;
 }
 
 int kv_grade_rows_read(kv_grade_rows *g, kv_grade_row *rows, size_t max, size_t *n, kv_error *err) {
     ssize_t size;
     for (*n = 0; *n < max && (size = getline(&g->text, &g->cap, g->file)) >= 0;) {
         g->line++;
-        while (size && strchr("\r\n", g->text[size - 1])) g->text[--size] = 0;
+        while (size && strchr(" \t\r\n", g->text[size - 1])) g->text[--size] = 0;
         if (!size) continue;
+        blank_zeros(g->text);
         kv_grade_row *r = &rows[(*n)++];
         memset(r, 0, sizeof *r);
         r->line = g->line;

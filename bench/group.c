@@ -44,8 +44,9 @@ static int make_prefix(kv_sweep *s, size_t first, size_t last, int item, kv_setu
 /* Bytes that prefixes and sequences can still take where the engine runs. */
 static size_t room_left(const kv_sweep *s) {
     kv_memory m;
-    int on_gpu = s->engine && kv_engine_memory(s->engine, &m, NULL) == KV_OK && m.device_free > 0;
-    return on_gpu ? m.device_free : (size_t)s->host.ram_available;
+    size_t host = (size_t)s->host.ram_available;
+    kv_engine_memory(s->engine, &m, NULL);
+    return m.device_free || m.room < host ? m.room : host;
 }
 
 /* Prefixes for as many items from sh->at on as one block may hold. */
@@ -84,7 +85,10 @@ static int run_shared(kv_sweep *s, size_t first, size_t last, int n_items, kv_er
     kv_setup *setups = malloc((last - first) * sizeof *setups);
     sh.prefix = calloc((size_t)n_items, sizeof(kv_prefix *));
     sh.seconds = calloc((size_t)n_items, sizeof *sh.seconds);
-    int rc = setups && sh.prefix && sh.seconds ? KV_OK : kv_fail(err, KV_ENOMEM, "out of memory for %d items", n_items);
+    sh.used = calloc((size_t)n_items, 1);
+    int rc = setups && sh.prefix && sh.seconds && sh.used
+                 ? KV_OK
+                 : kv_fail(err, KV_ENOMEM, "out of memory for %d items", n_items);
     for (; rc == KV_OK && sh.at < n_items; sh.at += sh.n) {
         char label[64];
         snprintf(label, sizeof label, "shared prefill for %zu cells", last - first);
@@ -94,11 +98,13 @@ static int run_shared(kv_sweep *s, size_t first, size_t last, int n_items, kv_er
         for (int i = 0; i < sh.n; i++) {
             kv_prefix_free(sh.prefix[i]);
             sh.prefix[i] = NULL;
+            sh.used[i] = 0;
         }
     }
     free(setups);
     free(sh.prefix);
     free(sh.seconds);
+    free(sh.used);
     return rc;
 }
 

@@ -41,6 +41,7 @@ static const command_help commands[KV_N_CMDS] = {
          "  trimbench speed --model synth:qwen3-4b --policy full,snapkv,trimkv --budget 1024 --buffer 128 \\\n"
          "                --ctx 16378,32786 --batch 4,8 --max-new 1024\n"
          "  trimbench speed --model synth:qwen3-4b --ctx 32768 --batch max --profile\n"
+         "  trimbench speed --model synth:qwen3-4b --ctx 32768 --batch max --device-memory 24 --max-new 257\n"
          "  trimbench speed --model synth:qwen3-14b --ctx 131072 --batch 8 --dry-run\n",
          "The prompt is ctx seeded random tokens, the end-of-text token is ignored and exactly max-new\n"
          "tokens are generated, so that every cell does the same work. It is prefilled once per policy for\n"
@@ -75,6 +76,7 @@ static const command_help commands[KV_N_CMDS] = {
          "published data), or its own `answer` (LongBench: also a list, and all_classes), which then counts:\n"
          "  {\"id\": 12, \"output\": \"... so the answer is 18.\"}\n"
          "  {\"answer\": \"18\", \"output\": \"... so the answer is 18.\"}\n"
+         "An output is cut at the first stop string of its prompt variant. An id may come several times.\n"
          "Lines of no use are named on stderr and left out of the totals. No model is needed, so that tasks whose\n"
          "items are measured in its tokens (RULER, needle_grid) cannot be graded here; run grades them.\n"
          "Exit: 0 all graded, 1 some lines were of no use, 2 bad usage, 3 cannot start, 130 interrupted.\n"},

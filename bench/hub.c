@@ -11,6 +11,8 @@
 
 enum { MAX_ID = 200 };
 
+static const char prefix[] = "models--"; /* of a repository's folder */
+
 int kv_hub_cache(char out[KV_PATH_MAX], kv_error *err) {
     static const struct {
         const char *variable, *below;
@@ -80,8 +82,34 @@ int kv_hub_find(const char *cache, const char *id, char out[KV_PATH_MAX], kv_err
                    revision, cache, n, id, id[n] ? " " : "", id[n] ? revision : "");
 }
 
+/* A folder models--ORG--NAME of a cache, as one copies it from a listing, for the snapshot in it. */
+static void enter_repository(char path[KV_PATH_MAX]) {
+    char base[KV_PATH_MAX], dir[KV_PATH_MAX];
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/') n--;
+    memcpy(base, path, n);
+    base[n] = 0;
+    const char *slash = strrchr(base, '/');
+    if (strncmp(slash ? slash + 1 : base, prefix, sizeof prefix - 1) == 0 && find_snapshot(base, "main", dir))
+        strcpy(path, dir);
+}
+
+int kv_hub_locate(const char *text, char out[KV_PATH_MAX], kv_error *err) {
+    char cache[KV_PATH_MAX];
+    if (strlen(text) >= KV_PATH_MAX) return kv_fail(err, KV_ELIMIT, "%.200s...: the path is too long", text);
+    strcpy(out, text);
+    if (kv_path_exists(text)) {
+        enter_repository(out);
+        return KV_OK;
+    }
+    if (!kv_hub_is_id(text)) return kv_fail(err, KV_ENOTFOUND, "%.400s does not exist", text);
+    kv_error why = {0};
+    int rc = kv_hub_cache(cache, &why);
+    if (rc == KV_OK) rc = kv_hub_find(cache, text, out, &why);
+    return rc ? kv_fail(err, rc, "no such file or folder, and %.440s", why.text) : KV_OK;
+}
+
 void kv_hub_list(const char *cache, void (*found)(void *user, const char *id, const char *dir), void *user) {
-    static const char prefix[] = "models--";
     DIR *d = opendir(cache);
     struct dirent *e;
     while (d && (e = readdir(d))) {

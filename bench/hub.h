@@ -18,6 +18,10 @@ int kv_hub_is_id(const char *text);
  * and the command that fetches the model. */
 int kv_hub_find(const char *cache, const char *id, char out[KV_PATH_MAX], kv_error *err);
 
+/* A path that exists, or an id, as a path; a repository's folder in a cache stands for the snapshot that refs/main
+ * names.  KV_ENOTFOUND as above, or says that there is no such path. */
+int kv_hub_locate(const char *text, char out[KV_PATH_MAX], kv_error *err);
+
 /* Calls with "ORG/NAME" and its folder for every model of the cache that refs/main points to and that has a
  * config.json; in no order. */
 void kv_hub_list(const char *cache, void (*found)(void *user, const char *id, const char *dir), void *user);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "bench/hub.h"
 #include "engine/checkpoint.h"
@@ -26,6 +27,22 @@ static int pick(const char *what, const char *no_id, const char *given, const ch
     return KV_OK;
 }
 
+/* The model cards load a snapshot as if it were a model; here it is half of one. */
+static int refuse_gates(const char *model, kv_error *err) {
+    static const char *const of_models[] = {"model.safetensors", "model.safetensors.index.json"};
+    char path[KV_GATES_PATH], config[KV_GATES_PATH];
+    kv_gates_config c;
+    struct stat st;
+    if (stat(model, &st) != 0 || !S_ISDIR(st.st_mode) || kv_gates_find(model, path, config, NULL)) return KV_OK;
+    for (int i = 0; i < 2; i++)
+        if (kv_file_join(model, of_models[i], path, NULL) == KV_OK && kv_path_exists(path)) return KV_OK;
+    if (kv_gates_read_config(config, &c, NULL)) c.base_model[0] = 0;
+    return kv_fail(err, KV_EARG,
+                   "--model %.240s: these are retention gates: give them with --gates, and with --model the model "
+                   "that they are made for%s%s",
+                   model, c.base_model[0] ? ", " : "", c.base_model);
+}
+
 int kv_identity_resolve_model(const kv_opts *o, size_t i, const kv_paths *p, kv_identity *id, kv_error *err) {
     const char *model = i < kv_opts_n(o, KV_OPT_MODEL) ? o->v[KV_OPT_MODEL].texts[i] : NULL;
     memset(id, 0, sizeof *id);
@@ -40,18 +57,14 @@ int kv_identity_resolve_model(const kv_opts *o, size_t i, const kv_paths *p, kv_
                            id->model_path);
         return kv_synth_get(id->model_path + strlen(synth_prefix), &id->synth, err);
     }
-    if (kv_path_exists(id->model_path)) return KV_OK;
-    if (model && kv_hub_is_id(model)) {
-        char cache[KV_PATH_MAX];
-        kv_error why = {0};
-        int rc = kv_hub_cache(cache, &why);
-        if (rc == KV_OK) rc = kv_hub_find(cache, model, id->model_path, &why);
-        return rc ? kv_fail(err, rc, "--model: no such file or folder, and %.440s", why.text) : KV_OK;
-    }
-    if (model) return kv_fail(err, KV_ENOTFOUND, "--model: %.400s does not exist", model);
-    return kv_fail(err, KV_ENOTFOUND,
-                   "the default model %.300s is not there: run scripts/get_model.sh, or give --model FILE.gguf",
-                   p->model);
+    if (!model && !kv_path_exists(p->model))
+        return kv_fail(err, KV_ENOTFOUND,
+                       "the default model %.300s is not there: run scripts/get_model.sh, or give --model FILE.gguf",
+                       p->model);
+    kv_error why = {0};
+    int rc = model ? kv_hub_locate(model, id->model_path, &why) : KV_OK;
+    if (rc) return kv_fail(err, rc, "--model: %.480s", why.text);
+    return refuse_gates(id->model_path, err);
 }
 
 int kv_identity_resolve(const kv_opts *o, size_t i, const kv_paths *p, kv_identity *id, kv_error *err) {
@@ -137,6 +150,7 @@ int kv_identity_load(kv_identity *id, kv_error *err) {
     snprintf(id->name, sizeof id->name, "%s", c->name);
     id->shape = c->shape;
     id->n_ctx = c->n_ctx;
+    id->short_ctx = kv_rope_is_long(&c->rope, c->n_ctx) ? c->rope.original_ctx : 0;
     id->n_params = kv_model_config_params(c);
     if ((rc = read_tokenizer(src, id, err)) ||
         (rc = kv_checkpoint_hash(src, id->tokenizer, id->model_sha256, id->tokenizer_sha256, err)))

@@ -31,6 +31,7 @@ typedef struct kv_identity {
     int n_ctx;
     int64_t n_params; /* weights */
     int max_ctx;      /* --max-context, 0 = what the model has */
+    int short_ctx;    /* a --max-context up to this gives longrope's short factors; 0: no other factors to be had */
 } kv_identity;
 
 /* Resolves --model (entry i of the list) against the default; checks that the file, or the synthetic model, exists. */

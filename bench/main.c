@@ -85,6 +85,7 @@ static int run_command(kv_cmd_id cmd, int argc, char **argv) {
     kv_opts opts;
     kv_paths paths;
     kv_io io = {stdout, stderr, "", &interrupted};
+    char note[KV_SNAPSHOT_NOTE];
     int code = kv_exit_of(kv_opts_parse(cmd, argc - 2, argv + 2, &opts, &err));
     if (code == KV_EXIT_OK && opts.help) {
         kv_help_usage(stdout, cmd);
@@ -92,7 +93,8 @@ static int run_command(kv_cmd_id cmd, int argc, char **argv) {
         char *text = join_argv(argc, argv);
         io.argv_text = text ? text : "";
         int rc = kv_paths_find(&paths, &err);
-        if (rc == KV_OK) rc = kv_snapshot_apply(&opts, &paths, &err);
+        if (rc == KV_OK) rc = kv_snapshot_apply(&opts, &paths, note, &err);
+        if (rc == KV_OK && note[0]) fprintf(stderr, "trimbench %s: note: %s\n", kv_help_command(cmd), note);
         code = kv_exit_of(rc);
         watch_signals();
         if (code == KV_EXIT_OK) code = commands[cmd](&opts, &paths, &io, &err);

@@ -74,7 +74,7 @@ static const kv_opt_def table[KV_N_OPTS] = {
     [KV_OPT_BATCH] = {"batch", "N", KV_TYPE_INT, RUN, 0, 1, MAX_BATCH, NULL, "16",
         "sequences decoded together (changes speed, never results)"},
     [KV_OPT_BATCHES] = {"batch", "N", KV_TYPE_INT, SPEED, SPEED, 1, MAX_BATCH, "max", "1,16",
-        "sequences decoded together; max: as many as a GPU's memory holds, found by trying"},
+        "sequences decoded together; max: as many as a GPU's memory holds, or --device-memory"},
     [KV_OPT_CTX] = {"ctx", "N", KV_TYPE_INT, SPEED, SPEED, 1, MAX_SLOTS, NULL, "512",
         "prompt tokens before the first timed step"},
     [KV_OPT_REPS] = {"reps", "N", KV_TYPE_INT, SPEED | PAPER, 0, 1, 1000, NULL, "3",
@@ -172,6 +172,9 @@ static const kv_opt_def table[KV_N_OPTS] = {
         "folder for the files, made when it is not there"},
     [KV_OPT_EXPORT_FORMAT] = {"format", "KIND", KV_TYPE_TEXT, EXPORT, 0, 0, 0, "lm-eval", "lm-eval",
         "layout of the files"},
+    [KV_OPT_DEVICE_MEMORY] = {"device-memory", "GIB", KV_TYPE_REAL, ENGINE | PAPER, 0, 1e-6, 1e6, NULL, NULL,
+        "most memory that the engine takes where it runs, weights and cache together, as if the device had no more; "
+        "what needs more is recorded as oom"},
 };
 /* clang-format on */
 

@@ -100,6 +100,7 @@ typedef enum kv_opt_id {
     KV_OPT_EXPORT_DB,
     KV_OPT_EXPORT_OUT,
     KV_OPT_EXPORT_FORMAT,
+    KV_OPT_DEVICE_MEMORY,
     KV_N_OPTS
 } kv_opt_id;
 

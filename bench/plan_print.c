@@ -84,6 +84,8 @@ static void add_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int t
     if (too_long)
         kv_string_addf(&notes, "  %d of %d prompts are longer than the context of %d", too_long, task->n_items,
                        m->n_ctx);
+    if (longest && longest + c->max_new > m->n_ctx)
+        kv_string_addf(&notes, "  %d of %d new tokens fit behind the longest prompt", m->n_ctx - longest, c->max_new);
     if (bytes * batch > room)
         kv_string_addf(&notes, "  would not fit: %.1f GiB for a batch of %d, %.1f GiB free",
                        (double)bytes * batch / (1 << 30), batch, (double)room / (1 << 30));

@@ -34,6 +34,14 @@ static int report(const kv_plan *plan, kv_store *store, kv_format format, FILE *
     return rc;
 }
 
+static void note_long_factors(kv_progress *p, const kv_identity *m) {
+    if (m->short_ctx && !m->max_ctx)
+        kv_progress_note(p,
+                         "note: %s is opened for %d tokens, with longrope's long factors for all lengths; "
+                         "--max-context %d gives the short ones, which transformers takes up to there",
+                         m->name, m->n_ctx, m->short_ctx);
+}
+
 static int sweep(const kv_opts *o, kv_plan *plan, const char *db, const kv_io *io, kv_error *err) {
     kv_sweep s = {0};
     kv_store *store = NULL;
@@ -45,6 +53,7 @@ static int sweep(const kv_opts *o, kv_plan *plan, const char *db, const kv_io *i
     const char *warning = kv_buildinfo_warning();
     rc = kv_sweep_init(&s, o, plan, store, io, &why);
     if (rc == KV_OK && warning) kv_progress_note(&s.progress, "note: %s", warning);
+    for (size_t i = 0; rc == KV_OK && i < plan->n_models; i++) note_long_factors(&s.progress, &plan->models[i]);
     if (rc == KV_OK) rc = kv_sweep_run(&s, &why);
     kv_sweep_free(&s);
     if (rc == KV_OK || rc == KV_ECANCEL) {
@@ -76,7 +85,9 @@ static int room_for(const kv_opts *o, const kv_plan *plan, int64_t *bytes, kv_er
 
 static int print_plan(const kv_opts *o, const kv_plan *plan, FILE *f, kv_error *err) {
     int64_t room;
+    int64_t limit = (int64_t)kv_memory_limit(o);
     int rc = room_for(o, plan, &room, err);
+    if (limit && limit < room) room = limit;
     return rc ? rc : kv_plan_print(plan, (int)kv_opts_int(o, KV_OPT_BATCH), room, f, err);
 }
 

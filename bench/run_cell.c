@@ -149,6 +149,45 @@ static int list_jobs(call *x, int at, int end) {
     return KV_OK;
 }
 
+/* What the call's prompts cost, and what they would have cost without forwards that others had made before. */
+static kv_prefill_sum sum_prefill(const call *x, const kv_generate_stats *st) {
+    kv_prefill_sum sum = {.tokens = st->n_prefill_tokens, .seconds = st->prefill_s, .fork_s = st->fork_s};
+    for (size_t i = 0; i < x->next; i++) {
+        const job *j = &x->jobs[i];
+        if (!j->shared) continue;
+        int at = j->item - x->shared->at, n = x->c->plan->query_before ? j->prompt->n : j->prompt->n_context;
+        sum.tokens += n;
+        if (x->shared->used[at]) {
+            sum.saved_tokens += n;
+            sum.saved_s += x->shared->seconds[at];
+        } else {
+            sum.seconds += x->shared->seconds[at];
+        }
+        x->shared->used[at] = 1;
+    }
+    return sum;
+}
+
+/* Timing rows of what was copied, and of forwards that were not made; adds them to the sweep's. */
+static int store_saving(call *x, const kv_generate_stats *st, kv_timing_row row, kv_error *err) {
+    kv_prefill_sum sum = sum_prefill(x, st), *all = &x->s->prefill;
+    all->tokens += sum.tokens;
+    all->saved_tokens += sum.saved_tokens;
+    all->seconds += sum.seconds;
+    all->saved_s += sum.saved_s;
+    all->fork_s += sum.fork_s;
+    if (!st->n_forked_tokens) return KV_OK;
+    row.phase = "fork";
+    row.n_tokens = st->n_forked_tokens;
+    row.seconds = st->fork_s;
+    int rc = kv_store_timing(x->s->store, x->c->run_id, &row, err);
+    if (rc || !sum.saved_tokens) return rc;
+    row.phase = "prefill_saved";
+    row.n_tokens = sum.saved_tokens;
+    row.seconds = sum.saved_s;
+    return kv_store_timing(x->s->store, x->c->run_id, &row, err);
+}
+
 /* Adds a call's figures, and the shared forwards it used, to the cell; writes the timing rows. */
 static int account(call *x, const kv_generate_stats *st, kv_error *err) {
     kv_cell_run *c = x->c;
@@ -174,6 +213,7 @@ static int account(call *x, const kv_generate_stats *st, kv_error *err) {
     sum->n_launches += st->n_launches;
     sum->n_decode_allocs += st->n_decode_allocs;
     if (st->kv_bytes_peak > sum->kv_bytes_peak) sum->kv_bytes_peak = st->kv_bytes_peak;
+    sum->memory = st->memory;
     kv_timing_row decode = {.phase = "decode",
                             .rep = c->n_calls,
                             .batch = x->s->batch,
@@ -189,7 +229,8 @@ static int account(call *x, const kv_generate_stats *st, kv_error *err) {
     prefill.live_first = prefill.live_last = 0;
     c->n_calls++;
     int rc = kv_store_timing(x->s->store, c->run_id, &prefill, err);
-    return rc ? rc : kv_store_timing(x->s->store, c->run_id, &decode, err);
+    if (rc == KV_OK) rc = kv_store_timing(x->s->store, c->run_id, &decode, err);
+    return rc ? rc : store_saving(x, st, prefill, err);
 }
 
 static int generate(call *x, kv_error *err) {

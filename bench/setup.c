@@ -27,6 +27,10 @@ void kv_setup_close(kv_setup *s) {
     s->state = NULL;
 }
 
+size_t kv_memory_limit(const kv_opts *o) {
+    return (size_t)(kv_opts_real(o, KV_OPT_DEVICE_MEMORY) * 1073741824.0);
+}
+
 int kv_session_open_on(const kv_identity *id, const kv_opts *o, kv_device_kind device, kv_numerics numerics,
                        int n_threads, kv_engine **out, kv_error *err) {
     kv_engine_options eo = {.model_path = id->model_path,
@@ -36,7 +40,8 @@ int kv_session_open_on(const kv_identity *id, const kv_opts *o, kv_device_kind d
                             .device = device,
                             .device_index = (int)kv_opts_int(o, KV_OPT_DEVICE),
                             .seed = id->seed,
-                            .max_ctx = id->max_ctx};
+                            .max_ctx = id->max_ctx,
+                            .memory_limit = kv_memory_limit(o)};
     int rc = kv_engine_open(&eo, out, err);
     if (rc) *out = NULL;
     return rc;

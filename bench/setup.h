@@ -37,6 +37,9 @@ int kv_session_open(const kv_opts *o, size_t i, const kv_paths *p, kv_numerics n
                     kv_error *err);
 void kv_session_close(kv_session *s);
 
+/* Bytes of --device-memory; 0 = not limited. */
+size_t kv_memory_limit(const kv_opts *o);
+
 /* Just the engine, on a device already chosen.  *out is NULL after an error. */
 int kv_session_open_on(const kv_identity *id, const kv_opts *o, kv_device_kind device, kv_numerics numerics,
                        int n_threads, kv_engine **out, kv_error *err);

@@ -1,10 +1,12 @@
 /* snapshot.c - see snapshot.h. */
 #include "bench/snapshot.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "bench/hub.h"
+#include "engine/file.h"
 #include "engine/gates.h"
 #include "policies/registry.h"
 
@@ -30,14 +32,12 @@ static int set_sizes(kv_opts *o, const kv_gates_config *c, const char *gates, kv
     int fixed = !c->strategy[0] || strcmp(c->strategy, "alpha") == 0 || strcmp(c->strategy, "knorm_alpha") == 0 ||
                 strcmp(c->strategy, "fixed_budget") == 0;
     if (!fixed && belongs(o, KV_OPT_BUDGET) && !kv_opts_given(o, KV_OPT_BUDGET))
-        return kv_fail(
-            err, KV_EUNSUPPORTED,
-            "--gates %.300s: its config.json asks for strategy '%s', which is not implemented; give --budget "
-            "for a fixed one",
-            gates, c->strategy);
-    if (!c->budget) return KV_OK;
-    set_int(o, KV_OPT_BUDGET, c->budget);
-    set_int(o, KV_OPT_BUFFER, c->buffer ? c->buffer : 1);
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "--gates %s: its config.json asks for strategy '%s', which is not implemented; give --budget "
+                       "for a fixed one",
+                       gates, c->strategy);
+    if (c->budget) set_int(o, KV_OPT_BUDGET, c->budget);
+    if (c->budget || c->buffer) set_int(o, KV_OPT_BUFFER, c->buffer ? c->buffer : 1);
     return KV_OK;
 }
 
@@ -76,17 +76,6 @@ static int read_config(const char *gates, kv_gates_config *c, kv_error *err) {
     return rc ? rc : kv_gates_read_config(config, c, err);
 }
 
-/* A path, or ORG/NAME of the hub's cache, as a path. */
-static int locate(const char *text, char out[KV_PATH_MAX], kv_error *err) {
-    char cache[KV_PATH_MAX];
-    if (strlen(text) >= KV_PATH_MAX) return kv_fail(err, KV_ELIMIT, "%.200s...: the path is too long", text);
-    strcpy(out, text);
-    if (kv_path_exists(text)) return KV_OK;
-    if (!kv_hub_is_id(text)) return kv_fail(err, KV_ENOTFOUND, "%.400s does not exist", text);
-    int rc = kv_hub_cache(cache, err);
-    return rc ? rc : kv_hub_find(cache, text, out, err);
-}
-
 /* The base model where no model was given; as its name, which --model looks up again. */
 static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, const char *gates, kv_error *err) {
     char dir[KV_PATH_MAX];
@@ -94,10 +83,10 @@ static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, co
     kv_error why = {0};
     if (!belongs(o, KV_OPT_MODEL) || kv_opts_given(o, KV_OPT_MODEL) || !c->base_model[0]) return KV_OK;
     if (read_config(p->gates, &own, NULL) == KV_OK && strcmp(own.base_model, c->base_model) == 0) return KV_OK;
-    if (locate(c->base_model, dir, &why))
+    if (kv_hub_locate(c->base_model, dir, &why))
         return kv_fail(err, KV_ENOTFOUND,
-                       "--gates %.120s are made for another model than the default one, and without --model it is "
-                       "looked for: %.240s",
+                       "--gates %.100s are made for another model than the default one, and without --model it is "
+                       "looked for: %.310s",
                        gates, why.text);
     kv_opt_value *v = &o->v[KV_OPT_MODEL];
     v->texts = calloc(1, sizeof *v->texts);
@@ -106,19 +95,44 @@ static int set_model(kv_opts *o, const kv_paths *p, const kv_gates_config *c, co
     return set_text(o, KV_OPT_MODEL, 0, c->base_model, err);
 }
 
-int kv_snapshot_apply(kv_opts *o, const kv_paths *p, kv_error *err) {
+/* By the last part of the name, which a folder in the hub's cache and most copies of it have, too; a GGUF file's goes
+ * on with the type of its weights. */
+static int is_of_model(const char *model, const char *base) {
+    char dir[KV_PATH_MAX], title[96];
+    const char *slash = strrchr(base, '/'), *name = slash ? slash + 1 : base;
+    if (strcmp(model, base) == 0 || strncmp(model, "synth:", 6) == 0) return 1;
+    if (kv_hub_locate(model, dir, NULL)) return 1; /* the command will say that it is not there */
+    kv_file_title(dir, title, sizeof title);
+    size_t n = strlen(name);
+    return strncmp(title, name, n) == 0 && (title[n] == 0 || title[n] == '.');
+}
+
+/* Shapes are checked when gates are opened; a fine-tuned sibling of the base model has the same. */
+static void compare_models(const kv_opts *o, const kv_gates_config *c, const char *gates, char note[KV_SNAPSHOT_NOTE]) {
+    size_t n = belongs(o, KV_OPT_MODEL) && c->base_model[0] ? kv_opts_n(o, KV_OPT_MODEL) : 0;
+    for (size_t i = 0; i < n && !note[0]; i++) {
+        const char *model = o->v[KV_OPT_MODEL].texts[i];
+        if (!is_of_model(model, c->base_model))
+            snprintf(note, KV_SNAPSHOT_NOTE, "--gates %s are made for %s: --model %.160s should be that model", gates,
+                     c->base_model, model);
+    }
+}
+
+int kv_snapshot_apply(kv_opts *o, const kv_paths *p, char note[KV_SNAPSHOT_NOTE], kv_error *err) {
     const char *gates = belongs(o, KV_OPT_GATES) ? kv_opts_text(o, KV_OPT_GATES) : NULL;
-    char dir[KV_PATH_MAX];
+    char dir[KV_PATH_MAX], typed[160];
     kv_gates_config c;
     kv_error why = {0};
+    note[0] = 0;
     if (!gates || strcmp(gates, "none") == 0) return KV_OK;
-    int rc = locate(gates, dir, &why);
+    int rc = kv_hub_locate(gates, dir, &why);
     if (rc) return kv_fail(err, rc, "--gates: %.480s", why.text);
+    snprintf(typed, sizeof typed, "%s", gates);
     rc = set_text(o, KV_OPT_GATES, 0, dir, err);
-    gates = dir;
-    if (rc == KV_OK) rc = read_config(gates, &c, err);
-    if (rc == KV_OK) rc = set_sizes(o, &c, gates, err);
+    if (rc == KV_OK) rc = read_config(dir, &c, err);
+    if (rc == KV_OK) rc = set_sizes(o, &c, typed, err);
     if (rc == KV_OK) rc = set_parameters(o, &c, err);
-    if (rc == KV_OK) rc = set_model(o, p, &c, gates, err);
+    if (rc == KV_OK) rc = set_model(o, p, &c, typed, err);
+    if (rc == KV_OK) compare_models(o, &c, typed, note);
     return rc;
 }

@@ -1,8 +1,8 @@
 /* speed.h - what the files of the `speed` command share; `paper` measures its cells with them too.
  *
  * speed.c makes cells from options, speed_run.c opens engines, speed_context.c walks over contexts and rounds,
- * speed_cell.c takes one cell's repetitions, speed_record.c writes them down, speed_table.c sums up and prints,
- * speed_plan.c predicts. */
+ * speed_cell.c takes one cell's repetitions, speed_fit.c finds the largest batch, speed_record.c writes them down,
+ * speed_table.c sums up and prints, speed_plan.c predicts. */
 #ifndef KV_SPEED_H
 #define KV_SPEED_H
 
@@ -109,7 +109,12 @@ typedef struct kv_speed {
 int kv_speed_warm_up(kv_speed *x, kv_speed_cell *c, kv_error *err);
 int kv_speed_repeat(kv_speed *x, kv_speed_cell *c, kv_error *err);
 int kv_speed_profile(kv_speed *x, kv_speed_cell *c, kv_error *err);
-/* Settles row->batch of a cell that wants the largest one. */
+/* What every sequence of a cell asks for. */
+kv_request kv_speed_request(const kv_speed *x, const kv_speed_spec *spec);
+/* A run of so many tokens, with memory taken as for all of them, of which only the outcome counts. */
+int kv_speed_try(kv_speed *x, const kv_speed_cell *c, int batch, int max_new, kv_error *err);
+
+/* speed_fit.c: settles row->batch of a cell that wants the largest one; marks the row when there is none. */
 int kv_speed_find_batch(kv_speed *x, kv_speed_cell *c, kv_error *err);
 
 /* speed_record.c: a run row; a timing row; the end, with what was held and counted in the last repetition. */

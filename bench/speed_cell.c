@@ -1,4 +1,4 @@
-/* speed_cell.c - the repetitions of one cell: warm-up, timed, profiled; and the largest batch that fits.
+/* speed_cell.c - the repetitions of one cell: warm-up, timed, profiled.
  *
  * Every sequence of the batch has the same prompt and forks the same forward pass over it; the end-of-text token is
  * ignored and exactly max-new tokens are generated, so that every repetition does the same work.  A cell whose logits
@@ -10,7 +10,7 @@
 #include "bench/speed.h"
 #include "bench/sweep.h"
 
-enum { WARM_UPS_CUDA = 5, WARM_UPS_CPU = 1, TRIAL_TOKENS = 2 };
+enum { WARM_UPS_CUDA = 5, WARM_UPS_CPU = 1 };
 static const double stable = 0.02;
 
 typedef struct call {
@@ -23,16 +23,21 @@ typedef struct call {
     kv_error err; /* of a sequence */
 } call;
 
+kv_request kv_speed_request(const kv_speed *x, const kv_speed_spec *spec) {
+    return (kv_request){.prompt = x->tokens,
+                        .n_prompt = spec->ctx,
+                        .n_context = spec->ctx,
+                        .max_new = spec->max_new,
+                        .ignore_eos = 1,
+                        .sampling = {.top_p = 1},
+                        .prefix = spec->chunk ? NULL : x->prefix};
+}
+
 static int next_request(void *user, kv_request *r) {
     call *q = user;
     if (q->next == q->batch) return 0;
-    *r = (kv_request){.prompt = q->x->tokens,
-                      .n_prompt = q->spec->ctx,
-                      .n_context = q->spec->ctx,
-                      .max_new = q->max_new,
-                      .ignore_eos = 1,
-                      .sampling = {.top_p = 1},
-                      .prefix = q->spec->chunk ? NULL : q->x->prefix};
+    *r = kv_speed_request(q->x, q->spec);
+    r->max_new = q->max_new;
     q->next++;
     return 1;
 }
@@ -49,9 +54,11 @@ static int on_done(void *user, const kv_request *r, const kv_completion *c) {
 
 static int generate(call *q, kv_speed *x, const kv_speed_cell *c, int batch, int max_new, kv_profile *profile,
                     kv_error *err) {
+    const kv_request like = kv_speed_request(x, c->spec);
     *q = (call){.x = x, .spec = c->spec, .batch = batch, .max_new = max_new};
     kv_generate_options o = {.batch = batch,
                              .chunk = c->spec->chunk,
+                             .like = &like,
                              .cancel = x->io->cancel,
                              .profile = profile,
                              .next = next_request,
@@ -60,6 +67,11 @@ static int generate(call *q, kv_speed *x, const kv_speed_cell *c, int batch, int
     int rc = kv_generate(x->session.engine, &c->setup, &o, &q->stats, err);
     if (rc && q->err.code) *err = q->err;
     return rc;
+}
+
+int kv_speed_try(kv_speed *x, const kv_speed_cell *c, int batch, int max_new, kv_error *err) {
+    call q;
+    return generate(&q, x, c, batch, max_new, NULL, err);
 }
 
 static double step_seconds(const call *q) {
@@ -96,23 +108,20 @@ int kv_speed_warm_up(kv_speed *x, kv_speed_cell *c, kv_error *err) {
     return KV_OK;
 }
 
-static int note_memory(kv_speed *x, kv_speed_cell *c, kv_error *err) {
+static void note_memory(const kv_speed *x, kv_speed_cell *c, const kv_generate_stats *s) {
     kv_speed_row *r = c->row;
-    kv_memory m;
-    kv_error why = {0};
-    int rc = kv_engine_memory(x->session.engine, &m, &why);
-    if (rc) return kv_speed_end(x, c, kv_cell_status(rc), why.text, err);
-    r->weight_bytes = (int64_t)m.weights;
-    r->mem_kv = (double)m.kv;
-    r->mem_workspace = (double)m.workspace;
-    r->mem_graphs = (double)m.graphs;
-    r->mem_sum = (double)(m.weights + m.kv + m.workspace + m.graphs);
-    if (x->session.device != KV_CUDA) return KV_OK;
+    const kv_memory *m = &s->memory;
+    r->weight_bytes = (int64_t)m->weights;
+    r->mem_kv = (double)m->kv;
+    if (x->session.device == KV_CPU) r->mem_kv += (double)s->kv_live_peak; /* its pool shrinks as sequences end */
+    r->mem_workspace = (double)m->workspace;
+    r->mem_graphs = (double)m->graphs;
+    r->mem_sum = (double)(m->weights + m->workspace + m->graphs) + r->mem_kv;
+    if (x->session.device != KV_CUDA) return;
     r->device_free_before = (double)x->free_before;
-    r->device_free_after = (double)m.device_free;
+    r->device_free_after = (double)m->device_free;
     r->device_used = r->device_free_before - r->device_free_after;
     r->mem_unaccounted = r->device_used - r->mem_sum;
-    return KV_OK;
 }
 
 /* The exact figures, which are the same in every repetition. */
@@ -161,7 +170,8 @@ int kv_speed_repeat(kv_speed *x, kv_speed_cell *c, kv_error *err) {
                             .seconds = q.stats.prefill_s};
         rc = kv_speed_time(x, c, &t, err);
     }
-    return rc ? rc : note_memory(x, c, err);
+    note_memory(x, c, &q.stats);
+    return rc;
 }
 
 int kv_speed_profile(kv_speed *x, kv_speed_cell *c, kv_error *err) {
@@ -192,53 +202,4 @@ int kv_speed_profile(kv_speed *x, kv_speed_cell *c, kv_error *err) {
     }
     free(p);
     return rc == KV_ECANCEL ? kv_speed_end(x, c, "interrupted", NULL, err) : KV_OK;
-}
-
-/* 1 = fits, 0 = does not, negative = another failure. */
-static int fits(kv_speed *x, const kv_speed_cell *c, int batch, int max_new, kv_error *why) {
-    call q;
-    int rc = generate(&q, x, c, batch, max_new, NULL, why);
-    return rc == KV_OK ? 1 : rc == KV_ENOMEM ? 0 : rc;
-}
-
-/* Largest batch in [low, high) that fits; low is known to (0: nothing is known), high not to. */
-static int bisect(kv_speed *x, const kv_speed_cell *c, int low, int high, int max_new, kv_error *why) {
-    while (high - low > 1) {
-        int middle = low + (high - low) / 2, rc = fits(x, c, middle, max_new, why);
-        if (rc < 0) return rc;
-        if (rc)
-            low = middle;
-        else
-            high = middle;
-    }
-    return low;
-}
-
-/* Doubling, then bisection, with short trials: an evicting cell holds the most after B + 1 steps at the latest.  A full
- * cache goes on growing, so the answer is tried at full length, and searched again below it if need be. */
-static int largest(kv_speed *x, const kv_speed_cell *c, kv_error *why) {
-    int trial = c->spec->policy->policy->never_evicts ? TRIAL_TOKENS : c->spec->buffer + TRIAL_TOKENS;
-    int low = 0, high = 1, rc = 1;
-    if (trial > c->spec->max_new) trial = c->spec->max_new;
-    while (high <= KV_MAX_BATCH && (rc = fits(x, c, high, trial, why)) > 0) {
-        low = high;
-        high *= 2;
-    }
-    if (rc < 0) return rc;
-    low = bisect(x, c, low, high > KV_MAX_BATCH ? KV_MAX_BATCH + 1 : high, trial, why);
-    if (low <= 0 || trial == c->spec->max_new) return low;
-    rc = fits(x, c, low, c->spec->max_new, why);
-    return rc < 0 ? rc : rc ? low : bisect(x, c, 0, low, c->spec->max_new, why);
-}
-
-int kv_speed_find_batch(kv_speed *x, kv_speed_cell *c, kv_error *err) {
-    kv_error why = {0};
-    if (x->session.device != KV_CUDA)
-        return kv_speed_end(x, c, "error", "--batch max fills a GPU's memory; on the CPU give a number", err);
-    int n = largest(x, c, &why);
-    if (n > 0)
-        c->row->batch = n;
-    else
-        return kv_speed_end(x, c, n == 0 ? "oom" : kv_cell_status(n), why.text, err);
-    return KV_OK;
 }

@@ -96,6 +96,7 @@ static int predict_model(const kv_opts *o, const kv_paths *p, const kv_speed_spe
     int rc = kv_identity_resolve(o, (size_t)cells->model, p, &m, err);
     if (rc == KV_OK) rc = kv_identity_load(&m, err);
     if (rc == KV_OK) rc = find_room(o, &m, on_gpu, &device, name, sizeof name, &room, err);
+    if (kv_memory_limit(o) && (double)kv_memory_limit(o) < room) room = (double)kv_memory_limit(o);
     for (size_t i = 0; rc == KV_OK && i < n; i++) add_cell(&cells[i], &m, device, room, &t);
     if (rc == KV_OK) {
         kv_string_addf(&text, "%s: %s", kv_place_name(device), name);

@@ -147,6 +147,16 @@ static int run_group(kv_sweep *s, size_t first, size_t last, kv_error *err) {
     return rc || !n_todo ? KV_OK : kv_group_run(s, first, last, err);
 }
 
+static void say_saving(kv_sweep *s) {
+    const kv_prefill_sum *p = &s->prefill;
+    if (!p->saved_tokens) return;
+    kv_progress_note(&s->progress,
+                     "shared prefill: %lld of %lld prompt tokens computed, %.1f s and %.1f s of copying instead of "
+                     "%.1f s",
+                     (long long)(p->tokens - p->saved_tokens), (long long)p->tokens, p->seconds, p->fork_s,
+                     p->seconds + p->saved_s);
+}
+
 int kv_sweep_run(kv_sweep *s, kv_error *err) {
     size_t n = s->plan->n_cells;
     for (size_t first = 0, last; first < n; first = last) {
@@ -156,5 +166,6 @@ int kv_sweep_run(kv_sweep *s, kv_error *err) {
         int rc = run_group(s, first, last, err);
         if (rc) return rc;
     }
+    say_saving(s);
     return KV_OK;
 }

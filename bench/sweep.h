@@ -26,6 +26,13 @@ typedef struct kv_cell_run {
     char first_error[256]; /* of a sample, in this process */
 } kv_cell_run;
 
+/* Prompts of a sweep: what its samples asked for, and what a forward made for another sample gave them. */
+typedef struct kv_prefill_sum {
+    int64_t tokens, saved_tokens;
+    double seconds, saved_s; /* of forwards: made here, and not made */
+    double fork_s;           /* of copies from shared forwards */
+} kv_prefill_sum;
+
 typedef struct kv_sweep {
     const kv_opts *o;
     const kv_io *io;
@@ -38,6 +45,7 @@ typedef struct kv_sweep {
     int64_t gpu_id;     /* its row, or 0 */
     size_t free_before; /* on the GPU, before the engine was opened */
     kv_progress progress;
+    kv_prefill_sum prefill;
     int batch;
     kv_engine *engine; /* for plan->models[engine_model] and engine_numerics, or NULL */
     int engine_model;
@@ -74,6 +82,7 @@ typedef struct kv_shared {
     int at, n;
     kv_prefix **prefix; /* (n), NULL where an item has none */
     double *seconds;    /* (n) */
+    char *used;         /* (n) 1: a sample has it already */
 } kv_shared;
 
 /* run_cell.c: the missing samples of one cell among items [at, end), with one call of kv_generate.  Failures of the

@@ -32,5 +32,5 @@ static void grade_integer(const void *data, const char *gold, const char *output
     g->compat = kv_compat_grade(gold, output);
 }
 
-const kv_grader kv_grader_math = {.name = "math", .version = 2, .sets_compat = 1, .grade = grade_math};
-const kv_grader kv_grader_integer = {.name = "integer", .version = 2, .sets_compat = 1, .grade = grade_integer};
+const kv_grader kv_grader_math = {.name = "math", .version = 3, .sets_compat = 1, .grade = grade_math};
+const kv_grader kv_grader_integer = {.name = "integer", .version = 3, .sets_compat = 1, .grade = grade_integer};

@@ -105,7 +105,7 @@ static void grade_llama(const void *data, const char *gold, const char *output, 
     grade(gold, output, match_final(output), g);
 }
 
-const kv_grader kv_grader_lmeval_gsm8k = {.name = "lmeval_gsm8k", .version = 2, .sets_compat = 1, .grade = grade_hash};
-const kv_grader kv_grader_lmeval_cot = {.name = "lmeval_gsm8k_cot", .version = 2, .sets_compat = 1, .grade = grade_cot};
+const kv_grader kv_grader_lmeval_gsm8k = {.name = "lmeval_gsm8k", .version = 3, .sets_compat = 1, .grade = grade_hash};
+const kv_grader kv_grader_lmeval_cot = {.name = "lmeval_gsm8k_cot", .version = 3, .sets_compat = 1, .grade = grade_cot};
 const kv_grader kv_grader_lmeval_llama = {
-    .name = "lmeval_gsm8k_llama", .version = 2, .sets_compat = 1, .grade = grade_llama};
+    .name = "lmeval_gsm8k_llama", .version = 3, .sets_compat = 1, .grade = grade_llama};

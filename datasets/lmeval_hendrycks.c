@@ -213,5 +213,5 @@ static void grade_aime(const void *data, const char *gold, const char *output, k
 }
 
 const kv_grader kv_grader_lmeval_hendrycks = {
-    .name = "lmeval_hendrycks", .version = 2, .sets_compat = 1, .grade = grade_hendrycks};
-const kv_grader kv_grader_lmeval_aime = {.name = "lmeval_aime", .version = 2, .sets_compat = 1, .grade = grade_aime};
+    .name = "lmeval_hendrycks", .version = 3, .sets_compat = 1, .grade = grade_hendrycks};
+const kv_grader kv_grader_lmeval_aime = {.name = "lmeval_aime", .version = 3, .sets_compat = 1, .grade = grade_aime};

@@ -178,4 +178,4 @@ static void grade(const void *data, const char *gold, const char *output, kv_gra
     kv_text_free(&want);
 }
 
-const kv_grader kv_grader_lmeval_minerva = {.name = "lmeval_minerva", .version = 2, .sets_compat = 1, .grade = grade};
+const kv_grader kv_grader_lmeval_minerva = {.name = "lmeval_minerva", .version = 3, .sets_compat = 1, .grade = grade};

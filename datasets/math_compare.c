@@ -5,8 +5,11 @@
 #include "datasets/math_compare.h"
 
 #include "datasets/math_eval.h"
+#include "datasets/math_words.h"
+#include "datasets/text.h"
 
 #include <ctype.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { MAX_MEMBERS = 32 };
@@ -42,10 +45,10 @@ static void add_member(members *out, const kv_math_node *a, int sign) {
         out->m[out->n++] = (member){a, sign};
 }
 
-static void expand(const kv_math_node *a, int sign, members *out) {
-    int nested = a->kind == KV_MATH_LIST || a->kind == KV_MATH_SET;
-    if (nested) {
-        for (const kv_math_node *c = a->child; c; c = c->next) expand(c, sign, out);
+/* A set inside a list or a set is one member of it. */
+static void expand(const kv_math_node *a, int sign, int outermost, members *out) {
+    if (a->kind == KV_MATH_LIST || (a->kind == KV_MATH_SET && outermost)) {
+        for (const kv_math_node *c = a->child; c; c = c->next) expand(c, sign, 0, out);
     } else if (!sign && kv_math_has(a, KV_MATH_PLUSMINUS)) {
         add_member(out, a, 1);
         add_member(out, a, -1);
@@ -109,13 +112,19 @@ static int compare_range(const kv_math_node *gold, const kv_math_node *answer) {
     return compare_places(gold, answer);
 }
 
-/* x, f(x), f(2), Area, (x,y), a/b: what may stand left of an answer's equals sign without being part of the answer. */
+/* f and f^{-1} */
+static int is_function_name(const kv_math_node *a) {
+    return a->kind == KV_MATH_VARIABLE || (a->kind == KV_MATH_POWER && a->child->kind == KV_MATH_VARIABLE);
+}
+
+/* x, f(x), f(2), f^{-1}(x), Area, (x,y), a/b: what may stand left of an answer's equals sign without being part of the
+ * answer. */
 static int is_name(const kv_math_node *a) {
     if (a->kind == KV_MATH_VARIABLE) return 1;
     if (a->kind == KV_MATH_TUPLE || a->kind == KV_MATH_PRODUCT || a->kind == KV_MATH_SUM ||
         a->kind == KV_MATH_QUOTIENT) {
         const kv_math_node *c = a->child;
-        int call = a->kind == KV_MATH_PRODUCT && a->n == 2 && c->kind == KV_MATH_VARIABLE && c->next->bracketed;
+        int call = a->kind == KV_MATH_PRODUCT && a->n == 2 && is_function_name(c) && c->next->bracketed;
         if (call) return 1;
         while (c && is_name(c)) c = c->next;
         return !c;
@@ -194,17 +203,35 @@ static int compare_lists(const kv_math_node *gold, int sg, const kv_math_node *a
         flatten_union(gold, &g);
         flatten_union(answer, &a);
     } else {
-        expand(gold, sg, &g);
-        expand(answer, sa, &a);
+        expand(gold, sg, 1, &g);
+        expand(answer, sa, 1, &a);
         for (int i = 0; i < g.n; i++) g.m[i].sign = g.m[i].sign ? g.m[i].sign : 1;
         for (int i = 0; i < a.n; i++) a.m[i].sign = a.m[i].sign ? a.m[i].sign : 1;
     }
     return match(&g, &a);
 }
 
-static int compare(const kv_math_node *gold, int sg, const kv_math_node *answer, int sa) {
-    if (gold->kind == KV_MATH_TEXT || answer->kind == KV_MATH_TEXT)
+static int compare_texts(const kv_math_node *gold, const kv_math_node *answer) {
+    const kv_math_node *number = gold->kind == KV_MATH_NUMBER ? gold : answer, *text = number == gold ? answer : gold;
+    if (number->kind != KV_MATH_NUMBER)
         return gold->kind == answer->kind && same_text(gold->name, answer->name) ? KV_SAME : 0;
+    int value = kv_math_number_word(kv_span_trim(text->name));
+    return value >= 0 && !mpq_cmp_ui(number->number, (unsigned long)value, 1) ? KV_SAME : 0;
+}
+
+/* The interval from minus to plus infinity, \mathbb{R} or "all real numbers". */
+static int is_all_reals(const kv_math_node *a) {
+    static const char *const texts[] = {"all real numbers", "all reals", "the set of all real numbers"};
+    if (a->kind == KV_MATH_VARIABLE) return a->name.n == 1 && *a->name.s == 'R' && !a->sub.n;
+    for (size_t k = 0; k < sizeof texts / sizeof *texts && a->kind == KV_MATH_TEXT; k++)
+        if (same_text(a->name, (kv_span){texts[k], strlen(texts[k])})) return 1;
+    return is_round(a) && a->n == 2 && a->child->kind == KV_MATH_NEGATION &&
+           kv_math_is_constant(a->child->child, "infty") && kv_math_is_constant(a->child->next, "infty");
+}
+
+static int compare(const kv_math_node *gold, int sg, const kv_math_node *answer, int sa) {
+    if (is_all_reals(gold) && is_all_reals(answer)) return KV_SAME;
+    if (gold->kind == KV_MATH_TEXT || answer->kind == KV_MATH_TEXT) return compare_texts(gold, answer);
     if (gold->kind == KV_MATH_RELATION && answer->kind == KV_MATH_RELATION) return compare_relations(gold, answer);
     if (gold->kind == KV_MATH_RELATION)
         return is_equation(gold) && is_name(gold->child) ? compare(gold->child->next, sg, answer, sa) : 0;
@@ -235,20 +262,54 @@ static const char *name_verdict(int verdict) {
                                        : "same";
 }
 
+/* The tokens in one line: where words begin and what wraps them does not count. */
+static void flatten(const kv_latex *l, kv_text *out) {
+    for (int i = 0; i < l->n; i++) {
+        const kv_latex_token *t = &l->tokens[i];
+        if (t->kind == KV_LATEX_NUMBER) kv_text_puts(out, "#");
+        if (t->kind == KV_LATEX_COMMAND) kv_text_puts(out, "\\");
+        for (size_t k = 0; k < t->text.n; k++)
+            if (t->kind == KV_LATEX_NUMBER || !strchr(" .", t->text.s[k])) kv_text_append(out, t->text.s + k, 1);
+    }
+}
+
+/* For what no comparison decides: n!, 5:6, and where `loose` a time of day: 7:30\text{ p.m.} is 7:30 p.m. */
+static int same_tokens(kv_span gold, unsigned gold_flags, kv_span answer, unsigned answer_flags, int loose) {
+    kv_latex g, a;
+    kv_text flat[2] = {{0}};
+    kv_math_tokens(gold, gold_flags, &g);
+    kv_math_tokens(answer, answer_flags, &a);
+    int same = kv_latex_same(&g, &a);
+    if (!same && loose && !g.failed && !a.failed) {
+        flatten(&g, &flat[0]);
+        flatten(&a, &flat[1]);
+        same = !flat[0].failed && !flat[1].failed && flat[0].n && flat[0].n == flat[1].n &&
+               !memcmp(flat[0].s, flat[1].s, flat[0].n);
+    }
+    kv_text_free(&flat[0]);
+    kv_text_free(&flat[1]);
+    kv_latex_free(&g);
+    kv_latex_free(&a);
+    return same;
+}
+
 /* A word of up to three letters may be a product, so words that differ are read a second time. */
 static int read_and_compare(kv_span gold, kv_span answer, unsigned flags, const char **reason) {
     kv_math_answer g, a;
     int verdict;
-    kv_math_parse(gold, flags | KV_PARSE_COMMAS, &g);
+    unsigned gold_flags = flags | KV_PARSE_COMMAS;
+    kv_math_parse(gold, gold_flags, &g);
     int listed = g.root && (g.root->kind == KV_MATH_LIST || g.root->kind == KV_MATH_SET);
-    kv_math_parse(answer, flags | (listed ? 0 : KV_PARSE_COMMAS), &a);
+    unsigned answer_flags = flags | (listed ? 0 : KV_PARSE_COMMAS);
+    kv_math_parse(answer, answer_flags, &a);
     kv_math_shape(&g);
     kv_math_shape(&a);
     if (g.root && a.root) {
         verdict = kv_math_compare(g.root, a.root);
+        if (!verdict && same_tokens(gold, gold_flags, answer, answer_flags, 0)) verdict = KV_SAME;
         *reason = name_verdict(verdict);
     } else {
-        verdict = kv_latex_same(&g.latex, &a.latex);
+        verdict = same_tokens(gold, gold_flags, answer, answer_flags, !g.root);
         *reason = verdict  ? "not understood, same text"
                   : g.root ? "answer not understood"
                            : "gold not understood, another text";
@@ -264,8 +325,33 @@ static int read_and_compare(kv_span gold, kv_span answer, unsigned flags, const 
     return verdict;
 }
 
+/* 6.72e-5 as 6.72\cdot10^{-5} in out; 0 when a is no such number.  The other reading, 6.72e less 5, comes first. */
+static int spell_exponent(kv_span a, char *out, size_t size) {
+    size_t n = 0, digits;
+    a = kv_span_trim(a);
+    while (n < a.n && strchr("+-.0123456789", a.s[n])) n++;
+    if (!n || n + 1 >= a.n || (a.s[n] != 'e' && a.s[n] != 'E')) return 0;
+    kv_span exponent = {a.s + n + 1, a.n - n - 1};
+    if (*exponent.s == '+') exponent.s++, exponent.n--;
+    digits = exponent.n && *exponent.s == '-';
+    if (digits == exponent.n) return 0;
+    for (size_t i = digits; i < exponent.n; i++)
+        if (exponent.s[i] < '0' || exponent.s[i] > '9') return 0;
+    int length = snprintf(out, size, "%.*s\\cdot10^{%.*s}", (int)n, a.s, (int)exponent.n, exponent.s);
+    return length > 0 && (size_t)length < size;
+}
+
 int kv_math_strict(kv_span gold, kv_span answer, unsigned flags, const char **reason) {
     int verdict = read_and_compare(gold, answer, flags, reason);
+    char spelt[2][64];
+    int g = !verdict && spell_exponent(gold, spelt[0], sizeof spelt[0]);
+    int a = !verdict && spell_exponent(answer, spelt[1], sizeof spelt[1]);
+    if (g || a) {
+        const char *unused;
+        verdict = read_and_compare(g ? (kv_span){spelt[0], strlen(spelt[0])} : gold,
+                                   a ? (kv_span){spelt[1], strlen(spelt[1])} : answer, flags, &unused);
+        if (verdict) *reason = unused;
+    }
     kv_math_eval_done();
     return verdict != 0;
 }

@@ -93,6 +93,12 @@ static int repeats(kv_span a) {
     return starts(a, "\\overline") || starts(a, "\\bar") || starts(a, "\\dot");
 }
 
+/* In \log_5 125 the blank ends the subscript. */
+static int is_script(const kv_latex *l) {
+    return l->n && (kv_latex_is(&l->tokens[l->n - 1], KV_LATEX_SYMBOL, "_") ||
+                    kv_latex_is(&l->tokens[l->n - 1], KV_LATEX_SYMBOL, "^"));
+}
+
 /* A number at a, which starts with a digit or with a point before one. */
 static void take_number(splitter *x, kv_span *a) {
     char *start = x->out->digits + x->out->n_digits, *p = start;
@@ -101,7 +107,7 @@ static void take_number(splitter *x, kv_span *a) {
     if (x->flags & KV_LATEX_PLAIN)
         while ((sep = plain_gap((kv_span){a->s + n, a->n - n})))
             for (n += sep; digit(*a, n);) *p++ = a->s[n++];
-    else if (n >= 1 && n <= 3)
+    else if (n >= 1 && n <= 3 && !is_script(x->out))
         while ((sep = separator(x, (kv_span){a->s + n, a->n - n}))) {
             memcpy(p, a->s + n + sep, 3);
             p += 3;

@@ -194,6 +194,32 @@ static kv_math_node *parse_matrix(kv_math_parser *p) {
     return a;
 }
 
+/* The head of \{x : x > 2\}, also with "\in \mathbb{R}"; 0 when the set lists its members. */
+static int take_condition(kv_math_parser *p) {
+    kv_latex_token *t = p->t;
+    if ((p->flags & KV_PARSE_PLAIN) || t->kind != KV_LATEX_LETTER) return 0;
+    t++;
+    if (kv_latex_is(t, KV_LATEX_COMMAND, "in")) {
+        int group = kv_latex_is(t + 1, KV_LATEX_SYMBOL, "{");
+        t += 1 + group;
+        if (!kv_latex_is(t, KV_LATEX_LETTER, "R")) return 0;
+        t++;
+        if (group && !kv_latex_is(t++, KV_LATEX_SYMBOL, "}")) return 0;
+    }
+    if (!kv_latex_is(t, KV_LATEX_SYMBOL, ":") && !kv_latex_is(t, KV_LATEX_SYMBOL, "|") &&
+        !kv_latex_is(t, KV_LATEX_COMMAND, "|"))
+        return 0;
+    p->t = t + 1;
+    return 1;
+}
+
+static kv_math_node *parse_set(kv_math_parser *p) {
+    if (kv_next_is(p, KV_LATEX_COMMAND, "}")) return kv_parse_node(p, KV_MATH_SET);
+    if (!take_condition(p)) return close_set(p, parse_list(p));
+    kv_math_node *a = parse_list(p);
+    return a && (a->kind == KV_MATH_RELATION || a->kind == KV_MATH_LIST) ? a : kv_parse_fail(p);
+}
+
 kv_math_node *kv_parse_bracket(kv_math_parser *p) {
     int bars = p->in_bars;
     kv_math_node *a;
@@ -201,9 +227,8 @@ kv_math_node *kv_parse_bracket(kv_math_parser *p) {
     if (p->t->kind == KV_LATEX_BEGIN) {
         a = parse_matrix(p);
     } else if (kv_take(p, KV_LATEX_COMMAND, "{")) {
-        int empty = kv_take(p, KV_LATEX_COMMAND, "}");
-        a = empty ? kv_parse_node(p, KV_MATH_SET) : close_set(p, parse_list(p));
-        if (a && !empty && !kv_take(p, KV_LATEX_COMMAND, "}")) a = kv_parse_fail(p);
+        a = parse_set(p);
+        if (!kv_take(p, KV_LATEX_COMMAND, "}")) a = kv_parse_fail(p);
     } else if (kv_take(p, KV_LATEX_COMMAND, "langle")) {
         a = parse_list(p);
         if (!a || a->kind != KV_MATH_LIST || !kv_take(p, KV_LATEX_COMMAND, "rangle")) a = kv_parse_fail(p);
@@ -255,12 +280,16 @@ static void drop_last_point(kv_latex *l) {
         l->tokens[--l->n].kind = KV_LATEX_END;
 }
 
+void kv_math_tokens(kv_span a, unsigned flags, kv_latex *l) {
+    kv_latex_split(a, flags & KV_PARSE_PLAIN ? KV_LATEX_PLAIN : flags & KV_PARSE_COMMAS ? KV_LATEX_COMMAS : 0, l);
+    if (!l->failed) drop_last_point(l);
+}
+
 void kv_math_parse(kv_span a, unsigned flags, kv_math_answer *out) {
     memset(out, 0, sizeof *out);
     int plain = flags & KV_PARSE_PLAIN;
-    kv_latex_split(a, plain ? KV_LATEX_PLAIN : flags & KV_PARSE_COMMAS ? KV_LATEX_COMMAS : 0, &out->latex);
+    kv_math_tokens(a, flags, &out->latex);
     if (out->latex.failed) return;
-    drop_last_point(&out->latex);
     if (!out->latex.n || (!(flags & (KV_PARSE_PLAIN | KV_PARSE_LETTERS)) && only_text(out))) return;
     kv_math_parser p = {.t = out->latex.tokens, .m = &out->tree, .flags = flags};
     kv_math_node *root = plain ? parse_item(&p) : parse_list(&p);

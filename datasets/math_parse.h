@@ -18,7 +18,11 @@ typedef struct kv_math_answer {
     kv_math_node *root; /* NULL: not understood */
 } kv_math_answer;
 
-/* Reads a, which must outlive out.  Free with kv_math_answer_free in any case. */
+/* The tokens of a, without the point that ends a sentence; l->failed when they could not be made.  a must outlive l;
+ * free with kv_latex_free in any case. */
+void kv_math_tokens(kv_span a, unsigned flags, kv_latex *l);
+/* Reads a, which must outlive out.  The tokens have been changed afterwards where \frac12 was taken apart.  Free with
+ * kv_math_answer_free in any case. */
 void kv_math_parse(kv_span a, unsigned flags, kv_math_answer *out);
 void kv_math_answer_free(kv_math_answer *a);
 

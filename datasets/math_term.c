@@ -120,10 +120,10 @@ static kv_math_node *variable(kv_math_parser *p) {
     return a;
 }
 
-/* A word is a function, or its letters multiplied. */
+/* A word is a function, or its letters multiplied; what stands behind it belongs to the last one: ab^2 is a b^2. */
 static kv_math_node *word(kv_math_parser *p) {
-    kv_span w = p->t->text;
-    p->t++;
+    kv_latex_token *token = p->t++;
+    kv_span w = token->text;
     if (kv_math_function(w)) return kv_parse_function(p, w);
     if ((w.n == 3 && !memcmp(w.s, "inf", 3)) || (w.n == 8 && !memcmp(w.s, "infinity", 8))) {
         kv_math_node *a = kv_parse_node(p, KV_MATH_CONSTANT);
@@ -133,11 +133,17 @@ static kv_math_node *word(kv_math_parser *p) {
     size_t longest = p->flags & KV_PARSE_PLAIN ? w.n : p->flags & KV_PARSE_LETTERS ? MAX_LETTERS : MAX_WORD;
     kv_math_node *product = w.n <= longest ? kv_parse_node(p, KV_MATH_PRODUCT) : NULL;
     if (!product) return kv_parse_fail(p);
-    for (size_t i = 0; i < w.n; i++) {
+    for (size_t i = 0; i + 1 < w.n; i++) {
         kv_math_node *a = letter(p, (kv_span){w.s + i, 1});
         if (!a) return NULL;
         kv_math_add(product, a);
     }
+    token->kind = KV_LATEX_LETTER;
+    token->text = (kv_span){w.s + w.n - 1, 1};
+    p->t = token;
+    kv_math_node *last = kv_parse_factor(p);
+    if (!last) return NULL;
+    kv_math_add(product, last);
     return product;
 }
 
@@ -158,6 +164,13 @@ static int is_symbol(const kv_math_parser *p) {
            kv_next_is(p, KV_LATEX_COMMAND, "mp") || kv_next_is(p, KV_LATEX_COMMAND, "cup");
 }
 
+/* (52)_8 */
+static int is_bracketed_numeral(const kv_math_parser *p) {
+    const kv_latex_token *t = p->t;
+    return !(p->flags & KV_PARSE_PLAIN) && kv_latex_is(t, KV_LATEX_SYMBOL, "(") && t[1].kind == KV_LATEX_NUMBER &&
+           kv_latex_is(t + 2, KV_LATEX_SYMBOL, ")") && kv_latex_is(t + 3, KV_LATEX_SYMBOL, "_");
+}
+
 static kv_math_node *base(kv_math_parser *p) {
     if (is_symbol(p)) return variable(p);
     switch (p->t->kind) {
@@ -170,6 +183,10 @@ static kv_math_node *base(kv_math_parser *p) {
     case KV_LATEX_BEGIN:
         return kv_parse_bracket(p);
     case KV_LATEX_SYMBOL:
+        if (is_bracketed_numeral(p)) {
+            p->t += 4;
+            return based(p, p->t[-3].text);
+        }
         if (p->t->text.n == 1 && strchr("([{", *p->t->text.s)) return kv_parse_bracket(p);
         if (kv_take(p, KV_LATEX_SYMBOL, "|")) return bars(p);
         return kv_parse_fail(p);
@@ -190,6 +207,14 @@ kv_math_node *kv_parse_base(kv_math_parser *p) {
     return p->failed ? NULL : a;
 }
 
+/* x**2 */
+static int take_stars(kv_math_parser *p) {
+    int stars = !(p->flags & KV_PARSE_PLAIN) && kv_next_is(p, KV_LATEX_SYMBOL, "*") &&
+                kv_latex_is(p->t + 1, KV_LATEX_SYMBOL, "*");
+    if (stars) p->t += 2;
+    return stars;
+}
+
 static kv_math_node *exponent(kv_math_parser *p) {
     if (kv_take(p, KV_LATEX_SYMBOL, "-")) return kv_parse_over(p, KV_MATH_NEGATION, kv_parse_base(p), NULL);
     return kv_parse_base(p);
@@ -205,20 +230,28 @@ static kv_math_node *percent(kv_math_parser *p, kv_math_node *a) {
     return q;
 }
 
+/* A percent or degree sign behind *a; 0 when there is none. */
+static int take_mark(kv_math_parser *p, kv_math_node **a) {
+    if (p->flags & KV_PARSE_PLAIN) return 0;
+    if (kv_take(p, KV_LATEX_COMMAND, "percent")) {
+        *a = percent(p, *a);
+        return 1;
+    }
+    if (!kv_take(p, KV_LATEX_COMMAND, "degree")) return 0;
+    (*a)->degrees = 1;
+    return 1;
+}
+
 kv_math_node *kv_parse_factor(kv_math_parser *p) {
     kv_math_node *a = kv_parse_base(p);
     while (a && !p->failed) {
-        if (kv_take(p, KV_LATEX_SYMBOL, "^")) {
+        if (kv_take(p, KV_LATEX_SYMBOL, "^") || take_stars(p)) {
             kv_math_node *e = exponent(p);
             a = e ? kv_parse_over(p, KV_MATH_POWER, a, e) : NULL;
         } else if (kv_take(p, KV_LATEX_SYMBOL, "!")) {
             a = kv_parse_over(p, KV_MATH_FUNCTION, a, NULL);
             if (a) a->name = (kv_span){"factorial", 9};
-        } else if (!(p->flags & KV_PARSE_PLAIN) && kv_take(p, KV_LATEX_COMMAND, "percent")) {
-            a = percent(p, a);
-        } else if (!(p->flags & KV_PARSE_PLAIN) && kv_take(p, KV_LATEX_COMMAND, "degree")) {
-            continue;
-        } else {
+        } else if (!take_mark(p, &a)) {
             return a;
         }
     }
@@ -279,6 +312,8 @@ static int starts_factor(const kv_math_parser *p) {
         return !kv_math_unit(p->t->text) && !kv_math_scale(p->t->text) && !kv_math_conjunction(p->t->text, NULL);
     case KV_LATEX_SYMBOL:
         return strchr("({", *p->t->text.s) != NULL;
+    case KV_LATEX_BEGIN:
+        return !(p->flags & KV_PARSE_PLAIN);
     case KV_LATEX_COMMAND:
         if (kv_next_is(p, KV_LATEX_COMMAND, "|")) return !p->in_bars;
         for (size_t k = 0; k < sizeof no / sizeof *no; k++)
@@ -289,6 +324,32 @@ static int starts_factor(const kv_math_parser *p) {
     }
 }
 
+/* Every cell multiplied by a number, or with by = NULL negated.  A node has one next sibling, so the number stands in a
+ * sum of its own in each cell. */
+static kv_math_node *scale_cells(kv_math_parser *p, const kv_math_node *matrix, kv_math_node *by) {
+    kv_math_node *out = kv_parse_node(p, KV_MATH_MATRIX);
+    if (!out) return NULL;
+    out->columns = matrix->columns;
+    for (kv_math_node *c = matrix->child, *next; c; c = next) {
+        next = c->next;
+        kv_math_node *factor = by ? kv_parse_over(p, KV_MATH_SUM, by, NULL) : NULL;
+        if (by && !factor) return NULL;
+        kv_math_node *cell =
+            by ? kv_parse_over(p, KV_MATH_PRODUCT, factor, c) : kv_parse_over(p, KV_MATH_NEGATION, c, NULL);
+        if (!cell) return NULL;
+        kv_math_add(out, cell);
+    }
+    return out;
+}
+
+static kv_math_node *product(kv_math_parser *p, kv_math_node *a, kv_math_node *b) {
+    if (!b) return kv_parse_fail(p);
+    int plain = p->flags & KV_PARSE_PLAIN;
+    if (!plain && b->kind == KV_MATH_MATRIX && kv_math_is_scalar(a)) return scale_cells(p, b, a);
+    if (!plain && a->kind == KV_MATH_MATRIX && kv_math_is_scalar(b)) return scale_cells(p, a, b);
+    return kv_parse_over(p, KV_MATH_PRODUCT, a, b);
+}
+
 /* "(0,2) U (5,9)" */
 static int is_union_letter(const kv_math_parser *p, const kv_math_node *a) {
     return !kv_math_is_scalar(a) && kv_next_is(p, KV_LATEX_LETTER, "U");
@@ -297,18 +358,17 @@ static int is_union_letter(const kv_math_parser *p, const kv_math_node *a) {
 static kv_math_node *term(kv_math_parser *p) {
     kv_math_node *a = kv_parse_factor(p), *b;
     if (a) a = mixed(p, a);
+    while (a && take_mark(p, &a)) continue;
     while (a && !p->failed) {
         if (kv_take(p, KV_LATEX_SYMBOL, "*") || kv_take(p, KV_LATEX_COMMAND, "cdot")) {
-            b = kv_parse_factor(p);
-            a = b ? kv_parse_over(p, KV_MATH_PRODUCT, a, b) : NULL;
+            a = product(p, a, kv_parse_factor(p));
         } else if (kv_next_is(p, KV_LATEX_COMMAND, "div") ||
                    (kv_next_is(p, KV_LATEX_SYMBOL, "/") && p->t[1].kind != KV_LATEX_TEXT)) {
             p->t++;
             b = kv_parse_factor(p);
             a = b ? kv_parse_over(p, KV_MATH_QUOTIENT, a, b) : NULL;
         } else if (!is_union_letter(p, a) && starts_factor(p)) {
-            b = kv_parse_factor(p);
-            a = b ? kv_parse_over(p, KV_MATH_PRODUCT, a, b) : NULL;
+            a = product(p, a, kv_parse_factor(p));
         } else {
             return a;
         }
@@ -330,6 +390,7 @@ static sign take_sign(kv_math_parser *p) {
 static kv_math_node *signed_term(kv_math_parser *p, sign s) {
     kv_math_node *a = term(p);
     if (!a || s <= PLUS) return a;
+    if (a->kind == KV_MATH_MATRIX && s == MINUS) return scale_cells(p, a, NULL);
     a = kv_parse_over(p, s == MINUS ? KV_MATH_NEGATION : KV_MATH_PLUSMINUS, a, NULL);
     if (a) a->opposite = s == MINUS_PLUS;
     return a;

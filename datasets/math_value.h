@@ -60,6 +60,7 @@ typedef struct kv_math_node {
     unsigned char opposite;            /* of KV_MATH_PLUSMINUS */
     unsigned char bracketed;           /* stood in ( ) */
     unsigned char percent;             /* of a KV_MATH_QUOTIENT: written with a % */
+    unsigned char degrees;             /* written with a degree sign */
     int columns, base;
 } kv_math_node;
 

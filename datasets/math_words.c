@@ -287,12 +287,20 @@ int kv_math_conjunction(kv_span text, int *alone) {
     return in_list(names, 2, word) != NULL;
 }
 
-int kv_math_base(kv_span word) {
-    static const char *const names[] = {"two", "three",  "four",   "five",     "six",      "seven",   "eight",  "nine",
-                                        "ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen", "sixteen"};
+int kv_math_number_word(kv_span word) {
+    static const char *const names[] = {"zero",     "one",      "two",      "three",   "four",    "five",
+                                        "six",      "seven",    "eight",    "nine",    "ten",     "eleven",
+                                        "twelve",   "thirteen", "fourteen", "fifteen", "sixteen", "seventeen",
+                                        "eighteen", "nineteen", "twenty"};
     for (size_t k = 0; k < sizeof names / sizeof *names; k++)
-        if (strlen(names[k]) == word.n && !strncasecmp(names[k], word.s, word.n)) return (int)k + 2;
-    int value = 0;
+        if (strlen(names[k]) == word.n && !strncasecmp(names[k], word.s, word.n)) return (int)k;
+    return -1;
+}
+
+int kv_math_base(kv_span word) {
+    int value = kv_math_number_word(word);
+    if (value >= 2) return value;
+    value = 0;
     if (!word.n || word.n > 2) return 0;
     for (size_t i = 0; i < word.n; i++) {
         if (word.s[i] < '0' || word.s[i] > '9') return 0;

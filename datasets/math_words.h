@@ -28,6 +28,8 @@ int kv_math_unit(kv_span word);
 unsigned long kv_math_scale(kv_span text);
 /* 1 when the first word is "and" or "or"; *alone (may be NULL): nothing else follows it. */
 int kv_math_conjunction(kv_span text, int *alone);
+/* "five" = 5, from zero to twenty; -1 when it is no such word. */
+int kv_math_number_word(kv_span word);
 /* "five" = 5, "12" = 12: what may stand as the base of a numeral; 0 when it is none. */
 int kv_math_base(kv_span word);
 

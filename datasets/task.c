@@ -381,9 +381,10 @@ int kv_task_own_item(const kv_task *t, const cJSON *row, const char *where, kv_i
     if (t->grader->data_kind)
         return kv_fail(err, KV_EFORMAT, "%s: grader %s of task %s needs the item itself: give its id, no answer", where,
                        t->grader->name, t->info.name);
-    const char *answer = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(row, "answer"));
-    if (!answer) return kv_fail(err, KV_EFORMAT, "%s: the field 'answer' is no string", where);
-    out->gold = strdup(answer);
+    const cJSON *answer = cJSON_GetObjectItemCaseSensitive(row, "answer");
+    if (!cJSON_IsString(answer) && !cJSON_IsNumber(answer))
+        return kv_fail(err, KV_EFORMAT, "%s: the field 'answer' is neither a string nor a number", where);
+    out->gold = cJSON_IsString(answer) ? strdup(answer->valuestring) : cJSON_PrintUnformatted(answer);
     return out->gold ? KV_OK : kv_fail(err, KV_ENOMEM, "%s: no memory for the answer", where);
 }
 

@@ -9,6 +9,7 @@
 #ifndef KV_BACKEND_H
 #define KV_BACKEND_H
 
+#include "engine/books.h"
 #include "engine/page.h"
 #include "engine/weights.h"
 
@@ -134,6 +135,7 @@ struct kv_backend {
     kv_numerics numerics;
     int n_threads;
     kv_threads *threads; /* (n_threads); the engine uses them too, between ops */
+    kv_books books;      /* of what the engine on this device holds */
 };
 
 /* max_rows: the most rows any matmul will get.  n_threads 0 = all cores. */

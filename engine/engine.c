@@ -33,6 +33,7 @@ int kv_engine_open(const kv_engine_options *o, kv_engine **out, kv_error *err) {
     kv_engine *e = calloc(1, sizeof *e);
     if (!e) return kv_fail(err, KV_ENOMEM, "out of memory opening %s", o->model_path);
     int rc = create_backend(o, &e->backend, err);
+    if (rc == KV_OK) kv_engine_limit_memory(e, o->memory_limit);
     if (rc == KV_OK) rc = open_model(e, o, err);
     if (rc == KV_OK && !e->backend->open_runner) rc = kv_cpu_workspace_create(e, err);
     if (rc) {
@@ -73,16 +74,25 @@ const char *kv_stop_name(kv_stop s) {
 }
 
 int kv_engine_memory(kv_engine *e, kv_memory *out, kv_error *err) {
+    const kv_books *b = &e->backend->books;
     (void)err;
-    memset(out, 0, sizeof *out);
+    *out = (kv_memory){.weights = b->used[KV_USE_WEIGHTS],
+                       .kv = b->used[KV_USE_CACHE],
+                       .workspace = b->used[KV_USE_WORKSPACE],
+                       .graphs = b->used[KV_USE_GRAPHS],
+                       .peak = b->peak,
+                       .room = kv_books_room(b)};
 #ifdef KV_HAVE_CUDA
     if (e->backend->open_runner) {
-        kv_cuda_backend_memory(e->backend, out);
-        return KV_OK;
+        kv_cuda_device_memory(e->backend, &out->device_free, &out->device_total);
+        if (out->device_free < out->room) out->room = out->device_free;
     }
 #endif
-    out->weights = e->model.info.weight_bytes;
     return KV_OK;
+}
+
+void kv_engine_limit_memory(kv_engine *e, size_t bytes) {
+    e->backend->books.limit = bytes;
 }
 
 const char *kv_engine_score_path(const kv_engine *e, const kv_setup *s) {

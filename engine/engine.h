@@ -22,9 +22,10 @@ typedef struct kv_engine_options {
     kv_numerics numerics;    /* on CUDA: fast = bf16, exact = fp32 */
     int n_threads;           /* 0 = all cores; CUDA: for loading only, at most 16 then */
     kv_device_kind device;
-    int device_index; /* which GPU */
-    uint64_t seed;    /* of synth: weights */
-    int max_ctx;      /* longest sequence wanted, 0 = what the model has; chooses longrope's factors (rope.c) */
+    int device_index;    /* which GPU */
+    uint64_t seed;       /* of synth: weights */
+    int max_ctx;         /* longest sequence wanted, 0 = what the model has; chooses longrope's factors (rope.c) */
+    size_t memory_limit; /* most bytes that the engine takes, as kv_engine_memory counts them; 0 = none */
 } kv_engine_options;
 
 typedef struct kv_model_info {
@@ -45,13 +46,17 @@ const kv_tokenizer *kv_engine_tokenizer(const kv_engine *e);   /* NULL for synth
 const kv_chat *kv_engine_chat(const kv_engine *e);             /* NULL when the file's template is unknown */
 const kv_generation *kv_engine_generation(const kv_engine *e); /* stop ids included; nothing for synth: models */
 
-/* Bytes as allocated, at this moment and at most since open.  device_* only on CUDA (cudaMemGetInfo), else 0. */
+/* Bytes as allocated, at this moment and at most since open.  device_* only on CUDA (cudaMemGetInfo), else 0.  On the
+ * CPU: the matrices, pages handed out, and the buffers of a forward and of a batch; not what is mapped or small. */
 typedef struct kv_memory {
     size_t weights, kv, workspace, graphs; /* kv: page pool as reserved from the system */
     size_t peak;                           /* most of the sum at once */
+    size_t room;                           /* left of the limit, and of the device; SIZE_MAX: not known */
     size_t device_free, device_total;
 } kv_memory;
 int kv_engine_memory(kv_engine *e, kv_memory *out, kv_error *err);
+/* As kv_engine_options.memory_limit, from now on. */
+void kv_engine_limit_memory(kv_engine *e, size_t bytes);
 
 /* One eviction configuration; policy state is built by the caller with policy->open. */
 typedef struct kv_setup {
@@ -152,6 +157,9 @@ typedef struct kv_generate_options {
     const volatile int *cancel; /* becomes non-zero: kv_generate returns KV_ECANCEL after the step in flight */
     kv_profile *profile;        /* or NULL; decode steps only; KV_EUNSUPPORTED on the CPU */
     double timeout_s;           /* 0 = none: kv_generate returns KV_ETIMEOUT */
+    /* NULL, or a request that none exceeds in tokens (all have a prefix when it has one): memory for `batch` of them is
+     * taken before the first, or KV_ENOMEM says what did not fit. */
+    const kv_request *like;
     /* Next request: 1 and *r filled, 0 when there are no more, negative to abort with that code. */
     int (*next)(void *user, kv_request *r);
     /* Called as each sequence finishes; non-zero aborts kv_generate with that code. */
@@ -166,6 +174,8 @@ typedef struct kv_generate_options {
 typedef struct kv_generate_stats {
     int64_t n_prefill_tokens, n_decode_tokens, n_steps;
     double prefill_s, decode_s; /* wall time of the forwards, apart */
+    int64_t n_forked_tokens;    /* slots per head copied from shared prefills, */
+    double fork_s;              /* ... and the time of it */
     size_t kv_bytes_peak;       /* allocator's peak over the whole call, all sequences together */
     int64_t bytes_read;         /* weights (on CUDA also retention gates) + live K and V read by decode steps */
     int64_t n_evictions, n_moved, n_page_allocs;
@@ -174,11 +184,16 @@ typedef struct kv_generate_stats {
     int64_t n_decode_allocs;        /* device or host allocations made by decode steps after the first; 0 is the rule */
     double slots_first, slots_last; /* live slots per head at the first and last decode step, mean of the batch */
     size_t kv_live_peak;            /* pages handed out, at most, in bytes */
+    kv_memory memory;               /* of the engine before buffers and pool go; peak: most in this call */
 } kv_generate_stats;
 
 /* Runs every request of next() to completion, `batch` at a time, a finished one replaced at once.  A sequence that
  * fails (too long, NaN) is reported through done() and the others go on.  *stats may be NULL. */
 int kv_generate(kv_engine *e, const kv_setup *s, const kv_generate_options *o, kv_generate_stats *stats, kv_error *err);
+
+/* What kv_generate with these options (like among them) takes at most besides what the engine holds now: kv and
+ * workspace, the rest 0.  Exact when `like` has a prefix, except for captured graphs, which only the driver knows. */
+int kv_generate_need(kv_engine *e, const kv_setup *s, const kv_generate_options *o, kv_memory *out, kv_error *err);
 
 /* Shared prefill (full only): one forward over tokens, with every column that any of the setups declares; kv_generate
  * forks it for the setup it runs (which must be among them).  The caller frees.  *seconds (may be NULL): wall time. */

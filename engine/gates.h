@@ -24,7 +24,7 @@ enum { KV_GATES_PATH = 4096 };
 int kv_gates_find(const char *path, char weights[KV_GATES_PATH], char config[KV_GATES_PATH], kv_error *err);
 
 /* Reads the config.json of a snapshot, as far as it concerns gates; without one everything is 0.  KV_EFORMAT for values
- * that make no sense, KV_EUNSUPPORTED for another activation than SiLU. */
+ * that make no sense, KV_EUNSUPPORTED for another activation than SiLU and for layers that are never reduced. */
 int kv_gates_read_config(const char *config, kv_gates_config *out, kv_error *err);
 
 /* path as for kv_gates_find; F32, F16 or BF16.  The type (rg, rg2, rg3, rg10) is recognised by the tensors' names and

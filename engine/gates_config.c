@@ -59,6 +59,12 @@ static int read_members(const cJSON *object, const char *path, kv_gates_config *
         if ((rc = kv_json_int(object, numbers[i].key, path, numbers[i].lo, MOST, &x, err))) return rc;
         *(int *)((char *)c + numbers[i].at) = (int)x;
     }
+    int64_t skipped = 0;
+    if ((rc = kv_json_int(object, "skip_layers", path, 0, MOST, &skipped, err))) return rc;
+    if (skipped)
+        return kv_fail(err, KV_EUNSUPPORTED,
+                       "%s: skip_layers is %lld, but here every layer is reduced: only 0 is supported", path,
+                       (long long)skipped);
     char act[32] = "silu";
     if ((rc = read_text(object, "base_model", path, c->base_model, sizeof c->base_model, err)) ||
         (rc = read_text(object, "retention_gate", path, c->type, sizeof c->type, err)) ||

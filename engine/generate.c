@@ -11,7 +11,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "engine/pooled.h"
 #include "engine/runner.h"
 
 enum { MAX_LAG = 2 };
@@ -79,21 +78,8 @@ static void run_free(loop *lp, run *r) {
     free(r);
 }
 
-static int context_end(const kv_request *q) {
-    return q->n_context > 0 && q->n_context < q->n_prompt ? q->n_context : q->n_prompt;
-}
-
 static int evicts(const loop *lp) {
     return !lp->setup->policy->never_evicts;
-}
-
-/* No cache of this run ever holds more slots than this. */
-static int most_slots(const loop *lp, const run *r) {
-    int all = r->req.n_prompt + r->limit;
-    if (!evicts(lp)) return all;
-    int kept = kv_pooled_most(lp->setup, kv_pooling_of(lp->setup, &lp->e->model.info.shape), all);
-    if (!lp->o->chunk || r->req.prefix) kept = (r->req.n_prompt > kept ? r->req.n_prompt : kept) + 1;
-    return kept < all ? kept : all;
 }
 
 /* Builds a run; a prompt that cannot be run makes a finished run with its error.  NULL only without memory. */
@@ -114,7 +100,8 @@ static run *run_new(loop *lp, const kv_request *q) {
         if (!r->tokens || (lp->o->n_top && !r->top))
             rc = kv_fail(&r->c.err, KV_ENOMEM, "out of memory for %d generated tokens", r->limit);
     }
-    if (rc == KV_OK) rc = lp->r->ops->seq_open(lp->r, &r->seq, &q->sampling, most_slots(lp, r), &r->c.err);
+    int most = kv_most_slots(lp->setup, &lp->e->model.info.shape, lp->o->chunk, q, r->limit);
+    if (rc == KV_OK) rc = lp->r->ops->seq_open(lp->r, &r->seq, &q->sampling, most, &r->c.err);
     if (rc) run_fail(r, rc, &r->c.err);
     return r;
 }
@@ -250,9 +237,9 @@ static int sample_runs(loop *lp, run *const *runs, int n, kv_error *err) {
 static void start_from_prefix(loop *lp, run *r) {
     const kv_prefix *p = r->req.prefix;
     double start = kv_clock();
-    if (p->seq.n_seen != context_end(&r->req)) {
+    if (p->seq.n_seen != kv_context_end(&r->req)) {
         kv_fail(&r->c.err, KV_EARG, "the shared prefill covers %d tokens, the request's context %d", p->seq.n_seen,
-                context_end(&r->req));
+                kv_context_end(&r->req));
         run_fail(r, KV_EARG, NULL);
         return;
     }
@@ -262,12 +249,15 @@ static void start_from_prefix(loop *lp, run *r) {
         return;
     }
     r->n_done = p->seq.n_seen;
-    r->c.prefill_s = p->seconds + kv_clock() - start;
+    double took = kv_clock() - start;
+    r->c.prefill_s = p->seconds + took;
+    lp->stats.fork_s += took;
+    lp->stats.n_forked_tokens += r->n_done;
 }
 
 /* Rows of the next piece of a prompt. */
 static int next_piece(const loop *lp, const run *r) {
-    int end = r->n_done < context_end(&r->req) ? context_end(&r->req) : r->req.n_prompt;
+    int end = r->n_done < kv_context_end(&r->req) ? kv_context_end(&r->req) : r->req.n_prompt;
     int left = end - r->n_done;
     int most = lp->o->chunk ? lp->o->chunk : lp->r->ops->piece_rows(lp->r, r->n_done);
     return left < most ? left : most;
@@ -321,7 +311,7 @@ static int prefill_pieces(loop *lp, run **todo, int n_todo, kv_error *err) {
         r->n_done += segs[i].n;
         lp->stats.n_prefill_tokens += segs[i].n;
         if (segs[i].wants_token) ready[n_ready++] = r;
-        if (lp->o->chunk || r->n_done == context_end(&r->req) || r->n_done == r->req.n_prompt) whole[n_whole++] = r;
+        if (lp->o->chunk || r->n_done == kv_context_end(&r->req) || r->n_done == r->req.n_prompt) whole[n_whole++] = r;
     }
     trigger(lp, whole, n_whole);
     if ((rc = sample_runs(lp, ready, n_ready, err))) return rc;
@@ -504,13 +494,38 @@ static void read_counts(loop *lp) {
     if (n.decode_s > 0) lp->stats.decode_s = n.decode_s;
 }
 
+static int reserve(const loop *lp, kv_error *err) {
+    kv_load load;
+    if (!lp->o->like) return KV_OK;
+    kv_load_of(lp->setup, lp->o, &lp->e->model.info, &load);
+    return lp->r->ops->reserve(lp->r, &load, err);
+}
+
+int kv_generate_need(kv_engine *e, const kv_setup *s, const kv_generate_options *o, kv_memory *out, kv_error *err) {
+    kv_columns columns;
+    kv_runner *r = NULL;
+    kv_load load;
+    int rc = check_options(s, o, err);
+    if (rc == KV_OK) rc = kv_columns_init(&columns, s, 1, err);
+    if (rc == KV_OK) rc = kv_runner_open(e, &columns, s, 1, &r, err);
+    if (rc) return rc;
+    memset(out, 0, sizeof *out);
+    kv_load_of(s, o, &e->model.info, &load);
+    r->ops->need(r, &load, out);
+    r->ops->close(r);
+    return KV_OK;
+}
+
 int kv_generate(kv_engine *e, const kv_setup *s, const kv_generate_options *o, kv_generate_stats *stats,
                 kv_error *err) {
     loop lp = {.e = e, .setup = s, .o = o, .started_at = kv_clock()};
+    kv_books *books = &e->backend->books;
     int rc = check_options(s, o, err);
     if (rc == KV_OK) rc = kv_columns_init(&lp.columns, s, 1, err);
     if (rc == KV_OK) rc = kv_runner_open(e, &lp.columns, s, o->batch, &lp.r, err);
     if (rc) return rc;
+    size_t peak = books->peak; /* the call's own is asked for, too */
+    books->peak = books->total;
     lp.ghost.finished = 1;
     lp.live = calloc((size_t)o->batch, sizeof *lp.live);
     lp.taken = calloc((size_t)o->batch, 1);
@@ -520,10 +535,13 @@ int kv_generate(kv_engine *e, const kv_setup *s, const kv_generate_options *o, k
         rc = kv_fail(err, KV_ENOMEM, "out of memory for a batch of %d", o->batch);
     } else {
         if (o->n_top) lp.r->lag = 0; /* logits are read back before the next step overwrites them */
-        rc = run_loop(&lp, err);
+        rc = reserve(&lp, err);
+        if (rc == KV_OK) rc = run_loop(&lp, err);
         int late = lp.r->ops->finish(lp.r, rc ? NULL : err);
         if (rc == KV_OK) rc = late;
     }
+    kv_engine_memory(e, &lp.stats.memory, NULL);
+    if (books->peak < peak) books->peak = peak;
     for (int i = 0; i < lp.n_live; i++) run_free(&lp, lp.live[i]);
     read_counts(&lp);
     if (stats) *stats = lp.stats;

@@ -15,13 +15,17 @@ typedef struct family {
     const char *architecture, *arch; /* "Qwen3ForCausalLM", "qwen3" (also model_type) */
     int qk_norm, qkv_bias, fused;
     int has_window_switch; /* sliding_window counts only with use_sliding_window */
-    int default_window;    /* when the key is absent */
+    /* when the key is absent; head size 0: the width divided by the heads */
+    int default_window, default_head;
+    double default_eps;
 } family;
 
 static const family families[] = {
-    {"LlamaForCausalLM", "llama", 0, 0, 0, 0, 0},    {"MistralForCausalLM", "mistral", 0, 0, 0, 0, 4096},
-    {"Qwen2ForCausalLM", "qwen2", 0, 1, 0, 1, 4096}, {"Qwen3ForCausalLM", "qwen3", 1, 0, 0, 1, 4096},
-    {"Phi3ForCausalLM", "phi3", 0, 0, 1, 0, 0},
+    {"LlamaForCausalLM", "llama", 0, 0, 0, 0, 0, 0, 1e-6},
+    {"MistralForCausalLM", "mistral", 0, 0, 0, 0, 4096, 0, 1e-6},
+    {"Qwen2ForCausalLM", "qwen2", 0, 1, 0, 1, 4096, 0, 1e-6},
+    {"Qwen3ForCausalLM", "qwen3", 1, 0, 0, 1, 4096, 128, 1e-6},
+    {"Phi3ForCausalLM", "phi3", 0, 0, 1, 0, 0, 0, 1e-5},
 };
 enum { N_FAMILIES = sizeof families / sizeof *families };
 
@@ -70,9 +74,9 @@ static int read_int(const cJSON *config, const char *key, const char *name, int 
     return KV_OK;
 }
 
-static int read_sizes(const cJSON *config, const char *name, kv_model_config *c, kv_error *err) {
+static int read_sizes(const cJSON *config, const char *name, const family *f, kv_model_config *c, kv_error *err) {
     kv_shape *s = &c->shape;
-    double eps = 1e-6;
+    double eps = f->default_eps;
     int rc;
     if ((rc = read_int(config, "num_hidden_layers", name, 0, &s->n_layers, err)) ||
         (rc = read_int(config, "hidden_size", name, 0, &s->dim, err)) ||
@@ -84,11 +88,15 @@ static int read_sizes(const cJSON *config, const char *name, kv_model_config *c,
         (rc = kv_json_real(config, "rms_norm_eps", name, 0, 1, &eps, err)))
         return rc;
     c->rms_eps = (float)eps;
-    int even = s->dim / s->n_heads;
-    const cJSON *head = get(config, "head_dim");
-    if ((!head || cJSON_IsNull(head)) && s->dim % s->n_heads)
+    const cJSON *given = get(config, "head_dim");
+    if (!given && f->default_head) {
+        s->head_dim = f->default_head;
+        return KV_OK;
+    }
+    if ((!given || cJSON_IsNull(given)) && s->dim % s->n_heads)
         return kv_fail(err, KV_EFORMAT, "%s: hidden_size %d is no multiple of num_attention_heads %d, and no head_dim",
                        name, s->dim, s->n_heads);
+    int even = s->dim / s->n_heads;
     return read_int(config, "head_dim", name, even ? even : 1, &s->head_dim, err);
 }
 
@@ -139,7 +147,7 @@ static int read_all(const cJSON *config, const char *name, int max_ctx, kv_model
     c->fused = f->fused;
     c->tied = cJSON_IsTrue(get(config, "tie_word_embeddings"));
     c->rope.base = 10000;
-    if ((rc = check_switches(config, name, err)) || (rc = read_sizes(config, name, c, err)) ||
+    if ((rc = check_switches(config, name, err)) || (rc = read_sizes(config, name, f, c, err)) ||
         (rc = kv_model_config_check(c, name, err)) || (rc = kv_hf_rope_parse(config, name, c, err)) ||
         (rc = kv_model_config_check(c, name, err)) || (rc = kv_model_config_limit(c, max_ctx, name, err)))
         return rc;

@@ -83,6 +83,9 @@ static int open_shards(kv_hf_weights *w, const char *dir, const char *const *fil
         shard *s = &w->shards[w->n_shards];
         int rc = kv_file_join(dir, files[w->n_shards], s->path, err);
         if (rc == KV_OK) rc = kv_safetensors_open(s->path, &s->st, err);
+        if (rc == KV_ENOTFOUND)
+            return kv_fail(err, rc, "%s is named in %s, but not there: fetch the rest (scripts/get_model.sh)", s->path,
+                           index_name);
         if (rc) return rc;
         w->n += kv_safetensors_n(s->st);
     }

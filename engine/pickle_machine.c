@@ -1,7 +1,7 @@
 /* pickle_machine.c - a restricted reader of Python pickles (opcodes: the comments of CPython's Lib/pickletools.py).
  *
  * The machine has a stack, a memo and values that are plain data.  Names resolve to entries of a fixed table, never to
- * code; REDUCE and BUILD know two of them.  Lists, numbers and flags are read and forgotten: only what leads from the
+ * code; REDUCE and BUILD know three of them.  Lists, numbers and flags are read and forgotten: only what leads from the
  * dict to its tensors is kept.  No opcode makes more than one value of a kind, so arrays as long as the pickle, which
  * is at most 1 MiB, hold everything without growing. */
 #include "engine/pickle_machine.h"
@@ -10,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef enum role { MAKES_DICT, MAKES_TENSOR, IS_STORAGE } role;
+typedef enum role { MAKES_DICT, MAKES_TENSOR, MAKES_PARAMETER, IS_STORAGE } role;
 
 /* All the names there are. */
 static const struct {
@@ -21,6 +21,7 @@ static const struct {
 } globals[] = {
     {"collections", "OrderedDict", MAKES_DICT, NULL, KV_N_DTYPES},
     {"torch._utils", "_rebuild_tensor_v2", MAKES_TENSOR, NULL, KV_N_DTYPES},
+    {"torch._utils", "_rebuild_parameter", MAKES_PARAMETER, NULL, KV_N_DTYPES},
     {"torch", "FloatStorage", IS_STORAGE, "Float", KV_F32},
     {"torch", "HalfStorage", IS_STORAGE, "Half", KV_F16},
     {"torch", "BFloat16Storage", IS_STORAGE, "BFloat16", KV_BF16},
@@ -332,14 +333,25 @@ static int rebuild_tensor(pk_reader *r, const pk_value *args) {
     return push(r, (pk_value){.kind = PK_TENSOR, .at = r->n_tensors++});
 }
 
+/* _rebuild_parameter(tensor, requires_grad, hooks): what named_parameters() gives in place of state_dict(). */
+static int rebuild_parameter(pk_reader *r, const pk_value *args) {
+    const pk_value *v = r->items + args->at;
+    if (args->n != 3 || v[0].kind != PK_TENSOR || v[1].kind != PK_FLAG || v[2].kind != PK_DICT)
+        return fail(r, KV_EFORMAT, "the arguments of _rebuild_parameter describe no parameter");
+    return push(r, v[0]);
+}
+
 static int op_reduce(pk_reader *r, int arg) {
     const pk_value *v;
     (void)arg;
     int rc = pop(r, 2, &v);
     if (rc != KV_OK) return rc;
     if (v[1].kind == PK_TUPLE && is_global(&v[0], MAKES_TENSOR)) return rebuild_tensor(r, &v[1]);
+    if (v[1].kind == PK_TUPLE && is_global(&v[0], MAKES_PARAMETER)) return rebuild_parameter(r, &v[1]);
     if (v[1].kind == PK_TUPLE && is_global(&v[0], MAKES_DICT) && v[1].n == 0) return new_dict(r, 1);
-    return fail(r, KV_EUNSUPPORTED, "applied to something other than OrderedDict() or _rebuild_tensor_v2(...)");
+    return fail(r, KV_EUNSUPPORTED,
+                "applied to something other than OrderedDict(), _rebuild_tensor_v2(...) or "
+                "_rebuild_parameter(...)");
 }
 
 /* What a state dict carries as attributes (_metadata) does not concern its tensors. */

@@ -11,7 +11,7 @@
 #ifndef KV_RUNNER_H
 #define KV_RUNNER_H
 
-#include "engine/internal.h"
+#include "engine/load.h"
 
 /* Where a sequence stands after a step, counted by the runner when the step is enqueued. */
 typedef struct kv_account {
@@ -70,6 +70,10 @@ typedef int (*kv_runner_open_fn)(kv_engine *e, const kv_columns *c, const kv_set
 
 typedef struct kv_runner_ops {
     void (*close)(kv_runner *r);
+    /* Bytes that the runner takes for such a load, all in all; it may be asked by a runner for fewer sequences. */
+    void (*need)(kv_runner *r, const kv_load *load, kv_memory *out);
+    /* Takes them now, so that nothing is allocated later.  load->n sequences are those of the runner. */
+    int (*reserve)(kv_runner *r, const kv_load *load, kv_error *err);
     /* seq->columns, setup, row and request_user are set.  max_slots: it will never hold more. */
     int (*seq_open)(kv_runner *r, kv_seq *s, const kv_sampling *sampling, int max_slots, kv_error *err);
     void (*seq_close)(kv_runner *r, kv_seq *s);

@@ -39,7 +39,7 @@ static void add_legend(kv_string *t, const kv_table_plan *p) {
     } notes[] = {{"accuracy", "accuracy: mean +- standard error over n samples"},
                  {"peak_slots", "slots: per layer and KV head, the prompt included"},
                  {"kv_bytes_peak", "peak KV: cache bytes of one sequence, measured"},
-                 {"n_length", "cut off: samples stopped at the max new limit"},
+                 {"n_length", "cut off: samples stopped at the max new limit or the end of the context"},
                  {"n_no_answer", "no answer: samples that ended before it without one"},
                  {"compat", "compat: the same outputs by the published grader"}};
     const char *gap = "\n";

@@ -164,7 +164,7 @@ CREATE INDEX sample_run ON sample(run_id);
 CREATE TABLE timing (
     id            INTEGER PRIMARY KEY,
     run_id        INTEGER NOT NULL REFERENCES run(id),
-    phase         TEXT NOT NULL,    -- prefill, decode, ...
+    phase         TEXT NOT NULL,    -- prefill, decode; fork, prefill_saved: results/README.md
     rep           INTEGER NOT NULL,
     batch         INTEGER,
     ctx           INTEGER,          -- tokens seen at the first timed step

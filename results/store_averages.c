@@ -8,6 +8,7 @@
 #include "results/averages.h"
 #include "results/embedded.h"
 #include "results/stringbuf.h"
+#include "results/vote.h"
 
 /* The answers of one cell, item after item. */
 typedef struct answers {
@@ -50,13 +51,15 @@ static void set(kv_string *s, const char *text) {
 }
 
 static int add_answer(answers *x, sqlite3_stmt *st) {
-    const char *item = text_of(st, 1), *text = text_of(st, 4);
+    const char *item = text_of(st, 1);
+    char vote[1024];
+    size_t n = kv_vote_text(text_of(st, 4), vote, sizeof vote);
     if (x->n == x->cap && !grow(x)) return 0;
     int same = x->n && !strcmp(x->item.p, item);
     x->a[x->n] = (kv_answer){.item = x->n ? x->a[x->n - 1].item + !same : 0, .score = sqlite3_column_double(st, 2)};
     x->compat[x->n] = sqlite3_column_type(st, 3) == SQLITE_NULL ? NAN : sqlite3_column_double(st, 3);
     x->text_at[x->n++] = x->texts.n;
-    kv_string_add_bytes(&x->texts, text, strlen(text) + 1);
+    kv_string_add_bytes(&x->texts, vote, n + 1);
     if (!same) set(&x->item, item);
     return !x->texts.failed && !x->item.failed;
 }

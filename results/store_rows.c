@@ -229,12 +229,17 @@ static int prepare_sample(kv_store *s, const kv_store_value *v, size_t n, kv_err
 }
 
 int kv_store_sample(kv_store *s, int64_t run_id, const kv_sample_row *r, kv_error *err) {
-    kv_string tokens = {0};
+    kv_string tokens = {0}, output = {0}, extracted = {0};
+    /* an answer may end within a character; readers of the file take texts for UTF-8 */
+    if (r->output) kv_string_add_valid(&output, r->output);
+    if (r->extracted) kv_string_add_valid(&extracted, r->extracted);
     kv_string_add(&tokens, "[");
     for (int i = 0; i < r->n_tokens; i++) kv_string_addf(&tokens, i ? ",%d" : "%d", (int)r->tokens[i]);
     kv_string_add(&tokens, "]");
-    if (tokens.failed) {
+    if (tokens.failed || output.failed || extracted.failed) {
         kv_string_free(&tokens);
+        kv_string_free(&output);
+        kv_string_free(&extracted);
         return kv_fail(err, KV_ENOMEM, "%s: out of memory", s->path);
     }
     const kv_store_value v[] = {{"run_id", KV_STORE_INT, .integer = run_id},
@@ -246,8 +251,8 @@ int kv_store_sample(kv_store *s, int64_t run_id, const kv_sample_row *r, kv_erro
                                 {"tokens", KV_STORE_TEXT, .text = tokens.p},
                                 INT(r, n_tokens),
                                 TEXT(r, stop),
-                                TEXT(r, output),
-                                TEXT(r, extracted),
+                                {"output", KV_STORE_TEXT, .text = output.p},
+                                {"extracted", KV_STORE_TEXT, .text = extracted.p},
                                 TEXT(r, gold),
                                 REAL(r, score),
                                 REAL(r, partial),
@@ -278,6 +283,8 @@ int kv_store_sample(kv_store *s, int64_t run_id, const kv_sample_row *r, kv_erro
         sqlite3_clear_bindings(s->insert_sample);
     }
     kv_string_free(&tokens);
+    kv_string_free(&output);
+    kv_string_free(&extracted);
     return rc;
 }
 

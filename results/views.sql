@@ -19,7 +19,7 @@ WHERE s.id IN (SELECT max(t.id) FROM cell_run AS c JOIN sample AS t ON t.run_id 
 
 -- One row per cell: its identity and last status from the latest run, its results from the samples that count.
 -- The standard error of accuracy is sqrt(variance / n); variance is the sample variance, divisor n - 1.
--- n_length: stopped at the limit, with an answer or without; n_no_answer: ended before it and had none.
+-- n_length: stopped at the limit or at the end of the context, with an answer or without; n_no_answer: ended before it and had none.
 CREATE VIEW cell AS
 WITH result AS (
     SELECT s.cell_key,
@@ -32,8 +32,8 @@ WITH result AS (
            avg(s.mean_slots) FILTER (WHERE s.status = 'ok') AS mean_slots,
            max(s.kv_bytes_peak) FILTER (WHERE s.status = 'ok') AS kv_bytes_peak,
            avg(s.n_tokens) FILTER (WHERE s.status = 'ok') AS mean_tokens,
-           count(*) FILTER (WHERE s.status = 'ok' AND s.stop = 'length') AS n_length,
-           count(*) FILTER (WHERE s.status = 'ok' AND s.answered = 0 AND s.stop <> 'length') AS n_no_answer
+           count(*) FILTER (WHERE s.status = 'ok' AND s.stop IN ('length', 'context')) AS n_length,
+           count(*) FILTER (WHERE s.status = 'ok' AND s.answered = 0 AND s.stop NOT IN ('length', 'context')) AS n_no_answer
     FROM cell_sample AS s GROUP BY s.cell_key),
 spread AS (
     SELECT s.cell_key, sum((s.score - r.accuracy) * (s.score - r.accuracy)) / (count(s.score) - 1) AS variance

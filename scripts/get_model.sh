@@ -10,8 +10,9 @@
 # From a repository come config.json, generation_config.json, tokenizer.json, tokenizer_config.json,
 # chat_template.jinja, adapter_config.json, *.safetensors with the index, and trimkv_weights.pth; never .bin, .gguf or
 # .onnx copies of the same weights.  Large files are checked by sha256, small ones by size.  They lie where the hub's
-# own Python package looks for them, ${HF_HOME:-~/.cache/huggingface}/hub/models--ORG--NAME/snapshots/COMMIT; the last
-# line on stdout is that folder.  What is there and right is not fetched again, a part of a file is continued.
+# own Python package and trimbench look for them, ${HF_HOME:-~/.cache/huggingface}/hub/models--ORG--NAME/snapshots/COMMIT
+# (HF_HUB_CACHE in place of all before models--, if set); the last line on stdout is that folder.  What is there and
+# right is not fetched again, a part of a file is continued.  A file that was right is not hashed again until it changes.
 # HF_TOKEN: access token, for gated and private repositories.  HF_ENDPOINT: another server than https://huggingface.co.
 # One word with one slash is a repository; for a folder of that look write ./a/b.
 set -eu
@@ -57,10 +58,23 @@ for path, (size, sha) in sorted(found.items(), key=lambda item: item[1][0]):
 PY
 }
 
+# As bench/hub.c has it.
+hub_cache() {
+    if [ -n "${HF_HUB_CACHE:-}" ]; then
+        printf %s "$HF_HUB_CACHE"
+    elif [ -n "${HUGGINGFACE_HUB_CACHE:-}" ]; then
+        printf %s "$HUGGINGFACE_HUB_CACHE"
+    elif [ -n "${HF_HOME:-}" ]; then
+        printf %s "$HF_HOME/hub"
+    else
+        printf %s "${XDG_CACHE_HOME:-${HOME:?is not set, nor HF_HOME}/.cache}/huggingface/hub"
+    fi
+}
+
 fetch_repository() {
     local size sha url path commit base folder
     open_hub models "$1" "${2:-main}"
-    cache=${HF_HOME:-~/.cache/huggingface}/hub
+    cache=$(hub_cache)
 
     ask "$api/revision/${revision//\//%2F}" "$work/info" "$repo at $revision"
     commit=$(commit_of "$work/info")
@@ -69,6 +83,11 @@ fetch_repository() {
     base=$cache/models--${repo/\//--} folder=$base/snapshots/$commit
     mkdir -p "$folder" || fail "$folder cannot be made"
     folder=$(cd "$folder" && pwd)
+    base=$(cd "$base" && pwd) checked=$base/checked.txt
+    if command -v flock >/dev/null; then # two at once would write to the same parts
+        exec 9>"$base/.lock"
+        flock -n 9 || fail "another download of $repo is going on in $base: wait for it, then run this again"
+    fi
     check_room "$work/files" "$folder"
     while IFS=$'\t' read -r size sha url path <&3; do
         fetch_file "$size" "$sha" "$web/resolve/$commit/$url" "$path" "$folder"

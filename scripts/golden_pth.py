@@ -4,7 +4,8 @@
 With --corpus tests/fuzz/corpus/pickle the indexes go there too, as seeds of fuzz_pickle.
 
 Good: gates of type `rg` for 2 layers, dim 8, 2 KV heads, 5 hidden units, per dtype, each with the same tensors as
-.safetensors; as a module's state dict (an OrderedDict with attributes); in pickle protocol 4; as views of one storage.
+.safetensors; as a module's state dict (an OrderedDict with attributes); in pickle protocol 4; as views of one storage;
+as the parameters themselves, not detached.
 Bad: one defect each, named by the file.  The evil ones would create the file EVIL_PTH_RAN if anything executed them;
 for `inst` pickle has no writer, so its index is spelled out.
 
@@ -81,6 +82,7 @@ def main():
         views[name] = flat[at:at + t.numel()].view(t.shape)
         at += t.numel()
     torch.save(views, out / "views.pth")
+    torch.save({name: torch.nn.Parameter(t) for name, t in half.items()}, out / "parameters.pth")
 
     first = next(iter(half))
     torch.save({**half, first: half[first][:, :DIM - 1].contiguous()}, out / "bad_shape.pth")
@@ -99,7 +101,7 @@ def main():
 
     if args.corpus:
         args.corpus.mkdir(parents=True, exist_ok=True)
-        for name in ("gates_f16", "state_dict", "protocol_4", "views", "bad_list", "evil_global", "evil_stack_global",
+        for name in ("gates_f16", "state_dict", "protocol_4", "views", "parameters", "bad_list", "evil_global", "evil_stack_global",
                      "evil_inst"):
             (args.corpus / name).write_bytes(read_index(out / f"{name}.pth"))
 

@@ -253,6 +253,8 @@ run_benchmarks() {
     # how many sequences fit, and bytes as allocated beside what the device misses
     measure memory json 1200 speed --model synth:qwen3-4b --policy full,trimkv "${m[@]}" --ctx 16384 --batch 1,max \
         --max-new 129 --reps $reps --warmup 1 --prefill-reps 0
+    measure memory-24gib json 600 speed --model synth:qwen3-4b --policy full,trimkv "${m[@]}" --ctx 16384 --batch max \
+        --device-memory 24 --max-new 129 --reps 1 --warmup 1 --prefill-reps 0
     measure profile-short json 600 speed --model $shapes --policy $all "${m[@]}" --ctx 1024 --batch 1 --max-new 129 \
         --reps 1 --warmup 1 --prefill-reps 0 --profile
     measure profile-long json 600 speed --model synth:qwen3-4b --policy full,trimkv "${m[@]}" --ctx 32786 --batch 4 \

@@ -12,7 +12,7 @@ open_hub() {
     case $endpoint in http://?* | https://?*) ;; *) fail "HF_ENDPOINT is no address: $endpoint" ;; esac
     [[ $revision =~ ^[A-Za-z0-9][A-Za-z0-9._/-]*$ && $revision != *..* && $revision != */ ]] ||
         fail "'$revision' is no revision; give a branch, a tag or a commit"
-    { command -v curl && command -v python3; } >/dev/null || fail "this needs curl and python3"
+    { command -v curl && command -v python3; } >/dev/null || fail "this needs curl and python3 (apt-get install curl python3)"
     api=$endpoint/api/$1/$repo web=$endpoint/$repo
     [ "$1" = models ] || web=$endpoint/$1/$repo
     work=$(mktemp -d)
@@ -140,6 +140,21 @@ is_right() { # $1 = file, $2 = size, $3 = sha256 or -
     [ -f "$1" ] && [ "$(size_of "$1")" = "$2" ] && { [ "$3" = - ] || [ "$(sha_of "$1")" = "$3" ]; }
 }
 
+# A line for $checked, a file that the caller may name: large files whose sha256 was right, as they were then.  Hashing
+# 16 GB again takes a minute.
+line_of() { # $1 = file, $2 = sha256
+    printf '%s %s %s\n' "$2" "$(stat -Lc '%s %y %i' "$1")" "$1"
+}
+
+was_right() { # as is_right
+    [ -n "${checked:-}" ] && [ -f "$checked" ] && [ -f "$1" ] && [ "$(size_of "$1")" = "$2" ] && [ "$3" != - ] &&
+        grep -qxF -e "$(line_of "$1" "$3")" "$checked"
+}
+
+note_right() {
+    [ -z "${checked:-}" ] || [ "$3" = - ] || line_of "$1" "$3" >>"$checked"
+}
+
 # One go at the rest of the file; an answer that ends early without an error counts as a lost connection.
 continue_file() { # $1 = URL, $2 = part, $3 = size
     rc=0 status=""
@@ -152,7 +167,7 @@ continue_file() { # $1 = URL, $2 = part, $3 = size
 fetch_file() { # $1 = size, $2 = sha256 or -, $3 = URL, $4 = path, $5 = folder
     local to=$5/$4 part=$5/$4.part have expected="$1 bytes"
     [ "$2" = - ] || expected="$expected, sha256 $2"
-    if is_right "$to" "$1" "$2"; then
+    if was_right "$to" "$1" "$2" || { is_right "$to" "$1" "$2" && note_right "$to" "$1" "$2"; }; then
         say "$4 is there"
         return
     fi
@@ -176,6 +191,7 @@ fetch_file() { # $1 = size, $2 = sha256 or -, $3 = URL, $4 = path, $5 = folder
         fail "$4 is wrong: $have; expected $expected. It is removed: run this again to fetch it anew"
     fi
     mv "$part" "$to"
+    note_right "$to" "$1" "$2"
 }
 
 # What is still to come must fit on the disk.

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "results/averages.h"
+#include "results/vote.h"
 #include "tests/support/golden.h"
 
 static int near(double a, double b) {
@@ -58,6 +59,48 @@ static void items_with_unlike_numbers_of_samples(void **state) {
     assert_true(near(v.maj, 0));
     assert_true(near(v.se_random, sqrt(2 * 0.125 * 0.125) / sqrt(2)));
     assert_true(near(v.se_fixed, sqrt(3. / 16 / 3) / 2));
+}
+
+static void spellings_of_an_answer_vote_together(void **state) {
+    (void)state;
+    static const char *const forms[][2] = {{"18", "18"},
+                                           {" $18.00$ ", "18"},
+                                           {"\\$18", "18"},
+                                           {"+018.", "18"},
+                                           {"18 dollars", "18"},
+                                           {"18\\text{ dollars}", "18"},
+                                           {"x = 18", "18"},
+                                           {"1,234.50", "1234.5"},
+                                           {"1{,}234.5", "1234.5"},
+                                           {".5", "0.5"},
+                                           {"-0.50", "-0.5"},
+                                           {"\\dfrac{1}{2}", "1/2"},
+                                           {"\\frac12", "1/2"},
+                                           {"1/2", "1/2"},
+                                           {"\\frac{11}{2}", "11/2"},
+                                           {"\\tfrac{\\pi}{2}", "\\frac{\\pi}{2}"},
+                                           {"90^\\circ", "90"},
+                                           {"\\left( 3, \\frac{\\pi}{2} \\right)", "(3,\\frac{\\pi}{2})"},
+                                           {"(3,4]", "(3,4]"},
+                                           {"1,2", "1,2"},
+                                           {"12", "12"},
+                                           {"1234,567", "1234,567"},
+                                           {"\\text{(C)}", "c"},
+                                           {"C", "c"},
+                                           {"\\text{East}", "east"},
+                                           {"1\\\\ 2", "1\\\\2"},
+                                           {"2x", "2x"},
+                                           {"\\leftarrow", "\\leftarrow"},
+                                           {"$ $", ""},
+                                           {"", ""}};
+    char out[64], tiny[8];
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        assert_int_equal(kv_vote_text(forms[i][0], out, sizeof out), strlen(forms[i][1]));
+        assert_string_equal(out, forms[i][1]);
+        kv_vote_text(forms[i][0], tiny, sizeof tiny); /* cut, never beyond its end */
+        assert_true(strlen(tiny) < sizeof tiny);
+    }
+    assert_int_equal(kv_vote_text(".5,,,,,", tiny, sizeof tiny), 7); /* no room to grow */
 }
 
 static double majority_of(const kv_answer *a, size_t n) {
@@ -153,6 +196,7 @@ int main(void) {
         cmocka_unit_test(averages_two_items),
         cmocka_unit_test(pass_at_k_is_unbiased),
         cmocka_unit_test(items_with_unlike_numbers_of_samples),
+        cmocka_unit_test(spellings_of_an_answer_vote_together),
         cmocka_unit_test(the_first_seen_wins_a_tie_and_silence_has_no_vote),
         cmocka_unit_test(one_sample_per_item_is_a_plain_mean),
         cmocka_unit_test(what_the_answers_do_not_tell_is_not_a_number),

@@ -8,6 +8,7 @@
 
 #include <cjson/cJSON.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -261,6 +262,9 @@ static void a_dry_run_shows_cells_and_runs_nothing(void **state) {
     assert_non_null(strstr(r.out, "7 cells"));
     assert_int_not_equal(access(scratch_path(&scratch_dir, "dry.sqlite"), F_OK), 0);
     cli_free(&r);
+    r = cli_run(RUN "--policy full --task gsm8k --limit 2 --max-new 500 --dry-run");
+    assert_non_null(strstr(r.out, "326 of 500 new tokens fit behind the longest prompt"));
+    cli_free(&r);
 }
 
 static void prints_one_object_per_cell(void **state) {
@@ -414,12 +418,53 @@ static void sharing_the_prefill_changes_no_token(void **state) {
     cli_expect(with_db(sweep, "shared.sqlite"), 0, "");
     snprintf(line, sizeof line, "%s --no-share", sweep);
     cli_expect(with_db(line, "alone.sqlite"), 0, "");
+    /* eleven cells a group: each prompt is computed once and copied eleven times */
+    assert_int_equal(
+        count_in("shared.sqlite",
+                 "SELECT 11 * sum(n_tokens) FILTER (WHERE phase = 'prefill_saved') = 10 * sum(n_tokens) FILTER "
+                 "(WHERE phase = 'fork') AND min(seconds) > 0 FROM timing WHERE phase IN ('fork', 'prefill_saved')"),
+        1);
+    assert_int_equal(count_in("alone.sqlite", "SELECT count(*) FROM timing WHERE phase NOT IN ('prefill', 'decode')"),
+                     0);
+    assert_int_equal(count_in("shared.sqlite", "SELECT sum(n_tokens) FROM timing WHERE phase = 'prefill'"),
+                     count_in("alone.sqlite", "SELECT sum(n_tokens) FROM timing WHERE phase = 'prefill'"));
     shared = db_dump(scratch_path(&scratch_dir, "shared.sqlite"));
     alone = db_dump(scratch_path(&scratch_dir, "alone.sqlite"));
     assert_true(strlen(shared) > 1000);
     assert_string_equal(shared, alone);
     free(shared);
     free(alone);
+}
+
+static void a_sweep_ends_with_what_sharing_saved(void **state) {
+    (void)state;
+    const char *const line =
+        "run --model " TINY
+        " --prompt-variant short --backend cpu --policy window,h2o --budget 24 --buffer 8 --limit 3 "
+        "--samples 2 --temperature 1 --max-new 4 --task countdown_0.5k";
+    sqlite3 *db;
+    sqlite3_stmt *st;
+    char *query;
+    size_t size;
+    cli_result r = cli_run(with_db(line, "saving.sqlite"));
+    assert_int_equal(r.code, 0);
+    const char *said = strstr(r.err, "shared prefill: ");
+    long long computed, asked;
+    assert_non_null(said);
+    assert_int_equal(sscanf(said, "shared prefill: %lld of %lld prompt tokens computed", &computed, &asked), 2);
+    assert_true(computed > 0 && computed < asked);
+    cli_free(&r);
+    assert_int_equal(kv_read_file(KV_SOURCE_DIR "/results/queries/prefill.sql", &query, &size, NULL), KV_OK);
+    assert_int_equal(sqlite3_open(scratch_path(&scratch_dir, "saving.sqlite"), &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, query, -1, &st, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(st), SQLITE_ROW);
+    assert_int_equal(sqlite3_column_int64(st, 1), 2);
+    assert_int_equal(sqlite3_column_int64(st, 2), 4 * sqlite3_column_int64(st, 3)); /* two cells, two samples */
+    assert_true(sqlite3_column_double(st, 4) > 0 && sqlite3_column_double(st, 5) > 0);
+    assert_int_equal(sqlite3_step(st), SQLITE_DONE);
+    sqlite3_finalize(st);
+    sqlite3_close(db);
+    free(query);
 }
 
 static void samples_differ_and_come_back_the_same(void **state) {
@@ -597,6 +642,46 @@ static void speed_streams_a_prompt_and_says_that_the_cpu_has_no_profile(void **s
     cli_free(&r);
 }
 
+/* 13.5 MB hold the tiny model, its work buffers, and not much of a cache. */
+static void speed_records_what_does_not_fit_and_goes_on(void **state) {
+    (void)state;
+#define SMALL SPEED "--policy full,window --budget 32 --buffer 8 --max-new 30 --reps 1 --device-memory 0.01"
+    static const char *const want[] = {"done", "done", "oom", "oom", "done", "done", "oom", "oom"};
+    const char *db = "speed6.sqlite";
+    int64_t most[2];
+    cJSON *rows = run_json(with_db(SMALL "35 --ctx 400 --batch 1,64,max", db), 1);
+    for (int i = 0; i < 6; i++) assert_string_equal(text_of(cJSON_GetArrayItem(rows, i), "status"), want[i]);
+    assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 2), "error"), "KV cache and buffers of a batch of 64"));
+    for (int i = 0; i < 2; i++) {
+        const cJSON *r = cJSON_GetArrayItem(rows, 4 + i);
+        most[i] = (int64_t)number_of(r, "batch");
+        assert_true(number_of(r, "batch_max") == 1 && number_of(r, "mem_sum") <= 0.0135 * 1073741824);
+    }
+    assert_true(most[0] >= 1 && most[1] > 4 * most[0]);
+    cJSON_Delete(rows);
+    assert_int_equal(count_in(db, "SELECT count(*) FROM run WHERE status = 'oom' AND error LIKE '%KV cache%'"), 2);
+    for (int i = 0; i < 2; i++) { /* one more is one too many */
+        char line[256];
+        snprintf(line, sizeof line, SMALL "35 --ctx 400 --batch %d,%d", (int)most[i], (int)most[i] + 1);
+        rows = run_json(with_db(line, db), 1);
+        assert_string_equal(text_of(cJSON_GetArrayItem(rows, i), "status"), "done");
+        assert_string_equal(text_of(cJSON_GetArrayItem(rows, 2 + i), "status"), "oom");
+        cJSON_Delete(rows);
+    }
+    /* a prompt that does not fit, then one that does; not even one sequence; not even the weights */
+    rows = run_json(with_db(SMALL "455 --ctx 400,40 --batch 1 --numerics exact", db), 1);
+    assert_string_equal(text_of(cJSON_GetArrayItem(rows, 0), "status"), "oom");
+    assert_string_equal(text_of(cJSON_GetArrayItem(rows, 3), "status"), "done");
+    cJSON_Delete(rows);
+    rows = run_json(with_db(SMALL "13 --ctx 400 --batch max", db), 1);
+    assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 0), "error"), "one sequence takes"));
+    cJSON_Delete(rows);
+    rows = run_json(with_db(SPEED "--policy full --ctx 400 --batch 1,max --device-memory 0.001", db), 1);
+    assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 1), "error"), "for weights"));
+    cJSON_Delete(rows);
+#undef SMALL
+}
+
 static void a_dry_run_of_speed_predicts_bytes(void **state) {
     (void)state;
     cli_result r = cli_run("speed --model synth:qwen3-4b," TINY " --policy full,trimkv --ctx 400,2000000 --batch 4,max "
@@ -741,6 +826,7 @@ int main(void) {
         cmocka_unit_test(a_cell_without_memory_is_a_row_and_nothing_crashes),
         cmocka_unit_test(raising_the_limit_extends_a_cell),
         cmocka_unit_test(sharing_the_prefill_changes_no_token),
+        cmocka_unit_test(a_sweep_ends_with_what_sharing_saved),
         cmocka_unit_test(samples_differ_and_come_back_the_same),
         cmocka_unit_test(generate_prints_everything_needed_to_compare_engines),
         cmocka_unit_test(generate_without_eviction_ignores_the_policy),
@@ -750,6 +836,7 @@ int main(void) {
         cmocka_unit_test(speed_records_every_repetition),
         cmocka_unit_test(speed_covers_ten_cycles_unless_told_otherwise),
         cmocka_unit_test(speed_streams_a_prompt_and_says_that_the_cpu_has_no_profile),
+        cmocka_unit_test(speed_records_what_does_not_fit_and_goes_on),
         cmocka_unit_test(a_dry_run_of_speed_predicts_bytes),
         cmocka_unit_test(paper_lists_and_predicts_published_tables),
         cmocka_unit_test(paper_sets_published_beside_measured),

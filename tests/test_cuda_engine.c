@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/support/books.h"
 #include "tests/support/harness.h"
 #include "tests/support/narrow.h"
 
@@ -277,6 +278,24 @@ static void live_bytes_follow_the_slots_and_decode_allocates_nothing(void **st) 
     kv_engine_close(e);
 }
 
+static void what_a_batch_takes_is_known_before_it_runs(void **st) {
+    (void)st;
+    for (int numerics = 0; numerics < KV_N_NUMERICS; numerics++) {
+        kv_engine *e = th_open_tiny_cuda((kv_numerics)numerics);
+        th_expect_exact_needs(e, th_tiny_gates);
+        kv_engine_close(e);
+    }
+}
+
+static void running_out_of_memory_loses_nothing(void **st) {
+    (void)st;
+    for (int numerics = 0; numerics < KV_N_NUMERICS; numerics++) {
+        kv_engine *e = th_open_tiny_cuda((kv_numerics)numerics);
+        th_expect_balanced_books(e, th_tiny_gates);
+        kv_engine_close(e);
+    }
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(fp32_evicts_the_same_slots_and_says_the_same_as_the_cpu),
@@ -287,6 +306,8 @@ int main(void) {
         cmocka_unit_test(a_budget_above_the_length_is_the_full_cache_bit_for_bit),
         cmocka_unit_test(bf16_logits_stay_near_those_of_fp32),
         cmocka_unit_test(live_bytes_follow_the_slots_and_decode_allocates_nothing),
+        cmocka_unit_test(what_a_batch_takes_is_known_before_it_runs),
+        cmocka_unit_test(running_out_of_memory_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

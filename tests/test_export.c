@@ -179,7 +179,8 @@ static void check_results(const cJSON *layout) {
     free(text);
     assert_non_null(r);
     check_keys(r, gj_get(layout, "EvalResults"),
-               "groups samples tokenizer_bos_token tokenizer_eos_token tokenizer_pad_token", "");
+               "groups samples tokenizer_bos_token tokenizer_eos_token tokenizer_pad_token", "start_time end_time");
+    assert_true(gj_number(r, "start_time") > 1e9 && gj_number(r, "end_time") >= gj_number(r, "start_time"));
     check_keys(gj_get(r, "config"), gj_get(layout, "_EvalConfig"), "model_num_parameters", "");
     const cJSON *g = gj_get(gj_get(r, "results"), "gsm8k_short");
     check_keys(g, gj_get(layout, "_TaskMetrics"), "sample_count", "");

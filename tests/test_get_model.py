@@ -5,6 +5,7 @@ The server follows the hub's interface: /api/models/ID/revision/REV names the co
 files page by page, /ID/resolve/COMMIT/FILE sends small files itself and redirects to /cdn for large ones.
 Run: python3 tests/test_get_model.py (standard library, bash and curl only).
 """
+import fcntl
 import hashlib
 import http.server
 import json
@@ -12,6 +13,7 @@ import os
 import pathlib
 import random
 import resource
+import shutil
 import subprocess
 import tempfile
 import threading
@@ -152,9 +154,11 @@ class GetModel(unittest.TestCase):
         self.base = self.home / "hub" / "models--some-org--Tiny-Model.1"
         self.folder = self.base / "snapshots" / COMMIT
 
-    def fetch(self, *args, repo=REPO, token=None, **options):
-        env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and k != "HF_TOKEN"}
+    def fetch(self, *args, repo=REPO, token=None, extra=None, **options):
+        ours = ("HF_TOKEN", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
+        env = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and k not in ours}
         env.update(HF_HOME=str(self.home), HF_ENDPOINT=f"http://127.0.0.1:{self.server.server_port}/", LC_ALL="C")
+        env.update(extra or {})
         if token:
             env["HF_TOKEN"] = token
         env["PATH"] = f"{self.tools}:{env['PATH']}"
@@ -200,6 +204,28 @@ class GetModel(unittest.TestCase):
         self.hub.log.clear()
         self.check_complete(self.fetch())
         self.assertEqual([e[0] for e in self.hub.log if "/resolve/" in e[0]], [f"/{REPO}/resolve/{COMMIT}/{WEIGHTS}"])
+
+    def test_hashes_what_was_right_only_when_it_changed(self):
+        self.fetch()
+        self.put_tool("sha256sum", "echo hashed >&2; exec /usr/bin/sha256sum")
+        self.assertNotIn("hashed", self.fetch().stderr)
+        (self.folder / WEIGHTS).touch()
+        self.assertEqual(self.fetch().stderr.count("hashed"), 1)
+        self.assertNotIn("hashed", self.fetch().stderr)
+        (self.base / "checked.txt").unlink()
+        self.check_complete(self.fetch())
+
+    def test_puts_models_where_the_program_looks(self):
+        other = self.home.parent / "other cache"
+        for env, base in (({"HF_HUB_CACHE": str(other)}, other), ({"HUGGINGFACE_HUB_CACHE": str(other)}, other),
+                          ({"HF_HOME": "", "XDG_CACHE_HOME": str(other)}, other / "huggingface" / "hub"),
+                          ({"HF_HOME": "", "HOME": str(other)}, other / ".cache" / "huggingface" / "hub")):
+            result = self.fetch(extra=env)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            folder = base / self.base.name / "snapshots" / COMMIT
+            self.assertEqual(result.stdout, f"{folder}\n")
+            self.assertTrue((folder / WEIGHTS).exists())
+            shutil.rmtree(other)
 
     def test_continues_a_part(self):
         self.put_part(WEIGHTS, self.hub.files[WEIGHTS][:123456])
@@ -273,6 +299,13 @@ class GetModel(unittest.TestCase):
         self.check_complete(self.fetch(token="hf_secret\n"))
         self.assertEqual({e[2] for e in self.hub.log if e[0].startswith("/cdn/")}, {None})
         self.assertEqual({e[2] for e in self.hub.log if not e[0].startswith("/cdn/")}, {"Bearer hf_secret"})
+
+    def test_leaves_a_download_alone_that_is_going_on(self):
+        self.base.mkdir(parents=True)
+        with open(self.base / ".lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            self.check_failed(self.fetch(), "another download of some-org/Tiny-Model.1 is going on")
+        self.check_complete(self.fetch())
 
     def test_takes_a_revision(self):
         self.check_complete(self.fetch("refs/pr/7"))

@@ -63,8 +63,32 @@ static void grades_items_and_own_answers(void **state) {
     assert_true(gj_number(all, "n") == 4 && gj_number(all, "strict") == 0.5 && gj_number(all, "answered") == 3);
     cJSON_Delete(j);
     cli_free(&r);
+    r = grade("{\"answer\":7,\"output\":\"7\"}\n \t\n{\"answer\":0.5,\"output\":\"1/2 is \\\\boxed{\\\\frac12}\"}\n"
+              "{\"id\":0,\"output\":\"a\\u0000b \\\\u0000 18\"}\n",
+              "--task gsm8k --format json", 0);
+    for (int i = 0; i < 3; i++) {
+        j = line_of(&r, i);
+        assert_true(gj_number(j, "strict") == 1);
+        cJSON_Delete(j);
+    }
+    cli_free(&r);
     r = grade("{\"id\":0,\"output\":\"#### 18\"}\n", "--task gsm8k --prompt-variant short", 0);
     assert_non_null(strstr(r.out, "grader gsm8k_short 1"));
+    cli_free(&r);
+}
+
+/* What a model says after the end of its turn, or as the next question, is no answer. */
+static void cuts_outputs_at_the_stop_strings(void **state) {
+    (void)state;
+    cli_result r = grade("{\"id\":0,\"output\":\"\\\\boxed{18}<|im_end|>\\nuser \\\\boxed{5}\"}\n"
+                         "{\"id\":0,\"output\":\"\\\\boxed{5}</s> \\\\boxed{18}\"}\n",
+                         "--task gsm8k --format json", 0);
+    check_line(&r, 0, "0", "18", 1);
+    check_line(&r, 1, "0", "5", 0);
+    cli_free(&r);
+    r = grade("{\"id\":0,\"output\":\"The answer is 18.\\n\\nQ: More?\\nA: The answer is 5.\"}\n",
+              "--task gsm8k --prompt-variant lmeval_cot --format json", 0);
+    check_line(&r, 0, "0", "18", 1);
     cli_free(&r);
 }
 
@@ -78,7 +102,7 @@ static void names_lines_of_no_use_and_goes_on(void **state) {
                          "{\"id\":1319,\"output\":\"x\"}\n"
                          "{\"id\":\"-1\",\"output\":\"x\"}\n"
                          "{\"id\":\"0:x\",\"output\":\"x\"}\n"
-                         "{\"answer\":7,\"output\":\"x\"}\n"
+                         "{\"answer\":[7],\"output\":\"x\"}\n"
                          "[]\n"
                          "{\"id\":0,\"output\":\"18\"} x\n"
                          "{\"id\":1.5,\"output\":\"18\"}\n"
@@ -90,7 +114,7 @@ static void names_lines_of_no_use_and_goes_on(void **state) {
                                        ":6: task gsm8k has no item '1319'; there are 0..1318",
                                        ":7: task gsm8k has no item '-1'",
                                        ":8: task gsm8k has no item '0:x'",
-                                       ":9: the field 'answer' is no string",
+                                       ":9: the field 'answer' is neither a string nor a number",
                                        ":10: not a JSON object",
                                        ":11: not a JSON object",
                                        ":12: task gsm8k has no item '1.5'"};
@@ -177,6 +201,7 @@ static void longbench_lines_bring_lists_and_groups(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(grades_items_and_own_answers),
+        cmocka_unit_test(cuts_outputs_at_the_stop_strings),
         cmocka_unit_test(names_lines_of_no_use_and_goes_on),
         cmocka_unit_test(refuses_what_cannot_start),
         cmocka_unit_test(takes_standard_input),

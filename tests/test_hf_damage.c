@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "engine/checkpoint.h"
+#include "engine/hf_config.h"
 #include "engine/json.h"
 #include "tests/support/folder.h"
 
@@ -80,6 +81,9 @@ static void absent_files_are_named(void **state) {
         expect(&f, needed[i], f.s.dir, needed[i]);
         tf_restore(&f, needed[i]);
     }
+    tf_put(&f, needed[1], NULL, 0);
+    expect(&f, "a shard", needed[1], "is named in model.safetensors.index.json, but not there");
+    tf_restore(&f, needed[1]);
     tf_put(&f, "model.safetensors.index.json", NULL, 0);
     expect(&f, "no weights", "model.safetensors", "model.safetensors.index.json");
     tf_restore(&f, "model.safetensors.index.json");
@@ -277,6 +281,41 @@ static void settings_that_cannot_be_honoured_are_named(void **state) {
     }
 }
 
+static void absent_settings_are_those_of_the_family(void **state) {
+    (void)state;
+#define SIZES                                                                                                          \
+    "\"num_attention_heads\":4,\"intermediate_size\":8,\"num_hidden_layers\":1,\"vocab_size\":9,"                      \
+    "\"max_position_embeddings\":64,\"hidden_size\":"
+    static const struct {
+        const char *text;
+        int head_dim;
+        float eps;
+    } cases[] = {
+        {"{\"model_type\":\"llama\"," SIZES "64}", 16, 1e-6f},
+        {"{\"model_type\":\"qwen2\"," SIZES "64}", 16, 1e-6f},
+        {"{\"model_type\":\"qwen3\"," SIZES "64}", 128, 1e-6f},
+        {"{\"model_type\":\"qwen3\"," SIZES "64,\"head_dim\":null}", 16, 1e-6f},
+        {"{\"model_type\":\"qwen3\"," SIZES "64,\"head_dim\":20,\"rms_norm_eps\":0.5}", 20, 0.5f},
+        {"{\"model_type\":\"phi3\"," SIZES "64}", 16, 1e-5f},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        kv_model_config c;
+        kv_error err;
+        if (kv_hf_config_parse(cases[i].text, strlen(cases[i].text), "x", 0, &c, &err)) fail_msg("%s", err.text);
+        assert_int_equal(c.shape.head_dim, cases[i].head_dim);
+        assert_int_equal(c.shape.n_kv_heads, 4);
+        assert_true(c.rms_eps == cases[i].eps && c.rope.base == 10000 && !c.tied);
+    }
+    static const char *const uneven[] = {"{\"model_type\":\"llama\"," SIZES "62}",
+                                         "{\"model_type\":\"llama\"," SIZES "2}"};
+    for (int i = 0; i < 2; i++) {
+        kv_model_config c;
+        kv_error err;
+        assert_int_equal(kv_hf_config_parse(uneven[i], strlen(uneven[i]), "x", 0, &c, &err), KV_EFORMAT);
+        assert_non_null(strstr(err.text, "is no multiple of num_attention_heads 4"));
+    }
+}
+
 static void the_context_can_be_limited(void **state) {
     (void)state;
     kv_checkpoint *s;
@@ -296,6 +335,7 @@ int main(void) {
         cmocka_unit_test(missing_unknown_and_misshapen_tensors_are_named),
         cmocka_unit_test(an_index_that_contradicts_its_shards_is_refused),
         cmocka_unit_test(settings_that_cannot_be_honoured_are_named),
+        cmocka_unit_test(absent_settings_are_those_of_the_family),
         cmocka_unit_test(the_context_can_be_limited),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -94,10 +94,44 @@ static void finds_a_snapshot_by_its_ref_or_commit(void **state) {
     assert_int_equal(kv_hub_find(cache, "org/tiny", dir, &err), KV_OK);
 }
 
+static void a_repositorys_folder_stands_for_its_snapshot(void **state) {
+    scratch *s = *state;
+    char path[256], dir[KV_PATH_MAX], want[256];
+    kv_error err;
+    snprintf(want, sizeof want, "%s", scratch_path(s, link_name));
+    for (int i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s%s", scratch_path(s, folders[1]), i ? "//" : "");
+        if (kv_hub_locate(path, dir, &err)) fail_msg("%s", err.text);
+        assert_string_equal(dir, want);
+    }
+    const char *const same[] = {want, s->dir, scratch_path(s, folders[3])};
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(kv_hub_locate(same[i], dir, &err), KV_OK);
+        assert_string_equal(dir, same[i]);
+    }
+    assert_int_equal(kv_hub_locate("org/tiny", dir, &err), KV_OK);
+    assert_string_equal(dir, want);
+    assert_int_equal(kv_hub_locate("./org/tiny", dir, &err), KV_ENOTFOUND);
+    assert_non_null(strstr(err.text, "./org/tiny does not exist"));
+}
+
 static void expect_out(const char *line, const char *text) {
     cli_result r = cli_run(line);
     if (r.code || !strstr(r.out, text)) fail_msg("%s: exit %d, no '%s' in:\n%s%s", line, r.code, text, r.out, r.err);
     cli_free(&r);
+}
+
+#define PHI3 KV_SOURCE_DIR "/tests/data/checkpoints/phi3"
+
+static void says_which_of_longropes_factors_are_used(void **state) {
+    char line[512];
+    expect_out("doctor --model " PHI3, "context 512 (long rotary factors), chat");
+    expect_out("doctor --model " PHI3 " --max-context 256", "context 256, chat");
+    snprintf(line, sizeof line,
+             "run --model " PHI3 " --task needle:words=20 --policy window --limit 1 --max-new 2 --chat none "
+             "--backend cpu --threads 1 --db %s",
+             scratch_path(*state, "long.sqlite"));
+    cli_expect(line, 0, "--max-context 256 gives the short ones");
 }
 
 static void commands_take_ids_and_folders(void **state) {
@@ -114,8 +148,12 @@ static void commands_take_ids_and_folders(void **state) {
         "--json",
         "\"stop\":\"length\"");
     cli_expect("generate --model org/tiny --token-ids 3,4 --max-context 4096", 2, "the model has 512");
+    cli_expect("generate --model org/absent --token-ids 3,4", 3, "--model: no such file or folder, and org/absent (");
     cli_expect("generate --model org/absent --token-ids 3,4", 3, "scripts/get_model.sh org/absent");
     cli_expect("generate --model " KV_SOURCE_DIR "/tests --token-ids 3,4", 3, "no config.json");
+    cli_expect("generate --model " KV_SOURCE_DIR "/tests/golden/trimkv/qwen3-rg --token-ids 3,4", 2,
+               "retention gates: give them with --gates, and with --model the model that they are made for, "
+               "tiny-random/qwen3");
     cli_expect("generate --model " CHECKPOINT "/model.safetensors --token-ids 3,4", 3, "give the folder");
     cli_expect("speed --model synth:tiny --max-context 64", 2, "--max-context does not go with");
 }
@@ -125,6 +163,8 @@ int main(void) {
         cmocka_unit_test(an_id_is_two_plain_words),
         cmocka_unit_test(the_cache_is_where_the_environment_says),
         cmocka_unit_test(finds_a_snapshot_by_its_ref_or_commit),
+        cmocka_unit_test(a_repositorys_folder_stands_for_its_snapshot),
+        cmocka_unit_test(says_which_of_longropes_factors_are_used),
         cmocka_unit_test(commands_take_ids_and_folders),
     };
     return cmocka_run_group_tests(tests, make_home, remove_home);

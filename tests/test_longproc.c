@@ -72,6 +72,10 @@ static void prompts_and_references_are_the_upstream_ones(void **state) {
             kv_item it;
             item_of(t, i, &it);
             add_text(&all, it.prompt);
+            /* only these ask after their text: --query after reduces the page before the instruction is seen */
+            const char *question = it.prompt + it.question_at;
+            if (strncmp(task, "html_to_tsv", 11) ? *question != 0 : strncmp(question, "[TARGET INFORMATION]\n", 21))
+                fail_msg("%s %d: the question starts elsewhere", task, i);
             if (strncmp(task, "countdown", 9)) add_text(&all, it.gold);
             kv_item_free(&it);
         }

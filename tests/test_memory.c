@@ -77,13 +77,15 @@ static void a_pool_counts_reuses_and_returns_pages(void **st) {
     (void)st;
     kv_page_layout l;
     kv_page_pool *pool;
+    kv_books books = {0};
     kv_cache c;
     kv_error err;
     kv_page_layout_init(&l, KV_CACHE_F16, 64, 1, 0);
-    assert_int_equal(kv_page_pool_create(&l, &pool, &err), KV_OK);
+    assert_int_equal(kv_page_pool_create(&l, &books, &pool, &err), KV_OK);
     assert_int_equal(kv_cache_init(&c, pool, 3, 2, &err), KV_OK);
     assert_int_equal(kv_cache_extend(&c, 33, &err), KV_OK);
     assert_int_equal(kv_page_pool_bytes(pool), 3 * 6 * l.bytes);
+    assert_int_equal(books.used[KV_USE_CACHE], 3 * 6 * l.bytes);
     kv_cache_truncate(&c, 1, 1, 16);
     assert_int_equal(kv_page_pool_bytes(pool), (3 * 6 - 2) * l.bytes);
     assert_int_equal(kv_cache_layer_slots(&c, 1), 33);
@@ -97,6 +99,7 @@ static void a_pool_counts_reuses_and_returns_pages(void **st) {
     assert_true(kv_page_pool_bytes_peak(pool) <= 6 * 5 * l.bytes);
     kv_cache_free(&c);
     assert_int_equal(kv_page_pool_bytes(pool), 0);
+    assert_int_equal(books.total, 0);
     kv_page_pool_free(pool);
 }
 

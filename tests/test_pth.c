@@ -53,11 +53,12 @@ static void holds_the_tensors_of_the_safetensors_file(void **state) {
     must_hold(GOLDEN "gates_bf16.pth", GOLDEN "gates_bf16.safetensors");
 }
 
-static void reads_state_dicts_protocol_4_and_shared_storages(void **state) {
+static void reads_state_dicts_parameters_protocol_4_and_shared_storages(void **state) {
     (void)state;
     must_hold(GOLDEN "state_dict.pth", GOLDEN "gates_f16.safetensors");
     must_hold(GOLDEN "protocol_4.pth", GOLDEN "gates_f16.safetensors");
     must_hold(GOLDEN "views.pth", GOLDEN "gates_f16.safetensors");
+    must_hold(GOLDEN "parameters.pth", GOLDEN "gates_f16.safetensors");
 }
 
 static void gates_must_equal(const char *path, const char *other) {
@@ -277,6 +278,9 @@ static void refuses_pickles_by_byte_and_opcode(void **state) {
         {PICKLE("\x80\2ca\x1b[2J\nb\n"), KV_EUNSUPPORTED, "a?[2J.b is refused"},
         {PICKLE("\x80\2ctorch\nHalfStorage\n)R"), KV_EUNSUPPORTED, "opcode REDUCE: applied to something other than"},
         {PICKLE("\x80\2ccollections\nOrderedDict\n]\x85R"), KV_EUNSUPPORTED, "opcode REDUCE"},
+        {PICKLE("\x80\2ctorch._utils\n_rebuild_parameter\n}\x89" HOOKS "\x87R"), KV_EFORMAT,
+         "arguments of _rebuild_parameter describe no"},
+        {PICKLE("\x80\2ctorch._utils\n_rebuild_parameter\n)R"), KV_EFORMAT, "arguments of _rebuild_parameter"},
         {PICKLE("\x80\2})R"), KV_EUNSUPPORTED, "opcode REDUCE"},
         {PICKLE("\x80\2}}b"), KV_EUNSUPPORTED, "opcode BUILD: applied to something that is no OrderedDict"},
         {PICKLE("\x80\2" HOOKS ")b"), KV_EUNSUPPORTED, "opcode BUILD: a state that is no dict"},
@@ -330,7 +334,7 @@ static void limits_depth_and_size(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(holds_the_tensors_of_the_safetensors_file),
-        cmocka_unit_test(reads_state_dicts_protocol_4_and_shared_storages),
+        cmocka_unit_test(reads_state_dicts_parameters_protocol_4_and_shared_storages),
         cmocka_unit_test(gates_come_from_a_pth_file_or_a_folder_with_one),
         cmocka_unit_test(refuses_bad_files_by_what_is_wrong),
         cmocka_unit_test(rejects_every_truncation_of_the_archive),

@@ -21,7 +21,8 @@
 
 enum { MAX_ARGS = 32 };
 
-static scratch dir, hub; /* hub: the cache of the hub for this program and those that it starts */
+static char note[KV_SNAPSHOT_NOTE]; /* of the last apply() */
+static scratch dir, hub;            /* hub: the cache of the hub for this program and those that it starts */
 
 /* tiny-random/gates and their base model as the hub's cache holds them: a commit named by refs/main, here a link. */
 #define COMMIT "0123456789abcdef0123456789abcdef01234567"
@@ -76,7 +77,7 @@ static int apply(kv_cmd_id cmd, const char *line, kv_opts *o, kv_error *err) {
     snprintf(copy, sizeof copy, "%s --gates %s", line, dir.dir);
     for (char *p = strtok(copy, " "); p; p = strtok(NULL, " ")) argv[n++] = p;
     if (kv_opts_parse(cmd, n, argv, o, err)) fail_msg("%s: %s", line, err->text);
-    return kv_snapshot_apply(o, &paths, err);
+    return kv_snapshot_apply(o, &paths, note, err);
 }
 
 static void expect(const char *line, int budget, int buffer, const char *model, const char *policy) {
@@ -101,6 +102,8 @@ static void budget_and_buffer_come_from_the_snapshot_unless_typed(void **st) {
     expect("--policy trimkv --model m", 512, 1, "m", "trimkv");
     write_snapshot("{\"memory_size\":null}");
     expect("--policy trimkv --model m", 256, 32, "m", "trimkv");
+    write_snapshot("{\"memory_size\":null,\"buffer_size\":128}");
+    expect("--policy trimkv --model m", 256, 128, "m", "trimkv");
 }
 
 static void parameters_of_the_score_come_from_the_snapshot_unless_typed(void **st) {
@@ -122,6 +125,12 @@ static void strategies_without_a_budget_are_refused(void **st) {
     assert_non_null(strstr(err.text, "strategy 'threshold'"));
     kv_opts_free(&o);
     expect("--model m --policy trimkv --budget 64", 64, 32, "m", "trimkv");
+    write_snapshot("{\"skip_layers\":0}");
+    expect("--model m --policy trimkv", 256, 32, "m", "trimkv");
+    write_snapshot("{\"skip_layers\":2}");
+    assert_int_equal(apply(KV_CMD_RUN, "--model m --budget 64", &o, &err), KV_EUNSUPPORTED);
+    assert_non_null(strstr(err.text, "skip_layers is 2"));
+    kv_opts_free(&o);
 }
 
 static void the_base_model_is_used_when_it_is_there(void **st) {
@@ -138,6 +147,32 @@ static void the_base_model_is_used_when_it_is_there(void **st) {
     assert_int_equal(apply(KV_CMD_RUN, "--policy trimkv", &o, &err), KV_ENOTFOUND);
     assert_non_null(strstr(err.text, "scripts/get_model.sh no-such-org/no-such-model"));
     kv_opts_free(&o);
+}
+
+static void another_model_than_the_base_is_noted(void **st) {
+    (void)st;
+    static const char *const same[] = {"tiny-random/qwen3",
+                                       "tiny-random/qwen3@" COMMIT,
+                                       KV_SOURCE_DIR "/tests/data/checkpoints/qwen3/",
+                                       "synth:tiny",
+                                       "no-such-model",
+                                       KV_SOURCE_DIR "/tests/data/checkpoints/qwen3.gguf"};
+    static const char *const other[] = {"tiny-random/gates", KV_SOURCE_DIR "/tests/data/checkpoints/qwen2", TINY};
+    char line[1024];
+    write_snapshot("{\"base_model\":\"tiny-random/qwen3\"}");
+    for (size_t i = 0; i < sizeof same / sizeof *same; i++) {
+        snprintf(line, sizeof line, "--policy trimkv --model %s", same[i]);
+        expect(line, 256, 32, same[i], "trimkv");
+        if (note[0]) fail_msg("%s: %s", same[i], note);
+    }
+    for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
+        snprintf(line, sizeof line, "--policy trimkv --model %s", other[i]);
+        expect(line, 256, 32, other[i], "trimkv");
+        if (!strstr(note, "made for tiny-random/qwen3: --model ") || !strstr(note, other[i]))
+            fail_msg("%s: %s", other[i], note);
+    }
+    expect("--policy trimkv", 256, 32, "tiny-random/qwen3", "trimkv");
+    assert_string_equal(note, "");
 }
 
 static void other_commands_take_what_concerns_them(void **st) {
@@ -225,6 +260,7 @@ int main(void) {
         cmocka_unit_test(parameters_of_the_score_come_from_the_snapshot_unless_typed),
         cmocka_unit_test(strategies_without_a_budget_are_refused),
         cmocka_unit_test(the_base_model_is_used_when_it_is_there),
+        cmocka_unit_test(another_model_than_the_base_is_noted),
         cmocka_unit_test(other_commands_take_what_concerns_them),
         cmocka_unit_test(a_bad_config_stops_the_command),
         cmocka_unit_test(a_snapshot_of_every_type_runs),

@@ -246,7 +246,8 @@ static void aggregates_a_cell_over_its_runs(void **state) {
         r.peak_slots = 100 + i;
         r.mean_slots = 10 * i;
         r.kv_bytes_peak = 1000 - i;
-        r.stop = i == 3 ? "length" : "eos";
+        r.stop = i == 3 ? "length" : i == 2 ? "context" : "eos";
+        if (i == 1) r.output = "cut within: \xe4\xbd", r.extracted = "\xff";
         r.partial = 0.5;
         r.compat = i == 1;
         r.answered = i != 0 && i != 3; /* item 3 was cut off */
@@ -279,7 +280,7 @@ static void aggregates_a_cell_over_its_runs(void **state) {
     assert_int_equal(c[0].budget, 128);
     assert_int_equal(c[0].n, 4);
     assert_int_equal(c[0].n_errors, 1);
-    assert_int_equal(c[0].n_length, 1);
+    assert_int_equal(c[0].n_length, 2);
     assert_true(c[0].accuracy == 0.75);
     assert_true(fabs(c[0].stderr_ - 0.25) < 1e-15); /* sd = sqrt(0.75 / 3) = 0.5 */
     assert_true(c[0].partial == 0.5);
@@ -299,6 +300,9 @@ static void aggregates_a_cell_over_its_runs(void **state) {
     assert_true(isnan(c[1].accuracy) && isnan(c[1].stderr_) && isnan(c[1].peak_slots));
     free(c);
     kv_store_close(s);
+    assert_int_equal(db_int(in_folder("cells.sqlite"), "SELECT count(*) FROM sample WHERE extracted = char(65533) AND "
+                                                       "output = 'cut within: ' || char(65533, 65533)"),
+                     1);
 }
 
 static void cells_carry_files_sampling_and_seed(void **state) {

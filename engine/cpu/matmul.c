@@ -83,12 +83,14 @@ int kv_cpu_matrix_create(kv_backend *b, const kv_weights *w, kv_matrix **out, kv
     m->n_groups = fast ? (n_in + KV_GROUP - 1) / KV_GROUP : 0;
     m->block_bytes = fast ? m->n_groups * KV_Q8_GROUP_BYTES : (size_t)n_in * KV_BLOCK * sizeof(float);
     m->bytes = m->n_blocks * m->block_bytes;
-    m->data = kv_slab_alloc(&c->slab, m->bytes, &m->slab);
-    if (!m->data) {
-        size_t m_bytes = m->bytes;
+    rc = kv_books_check(&b->books, m->bytes, "weights", err);
+    if (rc == KV_OK && !(m->data = kv_slab_alloc(&c->slab, m->bytes, &m->slab)))
+        rc = kv_fail(err, KV_ENOMEM, "no memory for a %d x %d weight matrix (%zu bytes)", n_out, n_in, m->bytes);
+    if (rc) {
         free(m);
-        return kv_fail(err, KV_ENOMEM, "no memory for a %d x %d weight matrix (%zu bytes)", n_out, n_in, m_bytes);
+        return rc;
     }
+    kv_books_add(&b->books, KV_USE_WEIGHTS, m->bytes);
     pack_call p = {c->k, m};
     rc = kv_weights_blocks(w, b->threads, KV_BLOCK, pack_block, &p, err);
     if (rc) {
@@ -100,8 +102,8 @@ int kv_cpu_matrix_create(kv_backend *b, const kv_weights *w, kv_matrix **out, kv
 }
 
 void kv_cpu_matrix_free(kv_backend *b, kv_matrix *m) {
-    (void)b;
     if (!m) return;
+    kv_books_remove(&b->books, KV_USE_WEIGHTS, m->bytes);
     kv_slab_release(m->slab);
     free(m);
 }

@@ -26,14 +26,16 @@ struct kv_page_pool {
     int pages_per_slab;
     slab *partial, *all;
     int n_empty;
+    kv_books *books;
     size_t live, peak;
     int64_t allocs;
 };
 
-int kv_page_pool_create(const kv_page_layout *layout, kv_page_pool **out, kv_error *err) {
+int kv_page_pool_create(const kv_page_layout *layout, kv_books *books, kv_page_pool **out, kv_error *err) {
     kv_page_pool *p = calloc(1, sizeof *p);
     if (!p) return kv_fail(err, KV_ENOMEM, "out of memory creating the cache's page pool");
     p->layout = *layout;
+    p->books = books;
     p->slab_bytes = SLAB_BYTES;
     p->first_offset = (sizeof(slab) + 63) & ~(size_t)63;
     while (p->first_offset + 8 * layout->bytes > p->slab_bytes) p->slab_bytes *= 2;
@@ -48,6 +50,7 @@ void kv_page_pool_free(kv_page_pool *p) {
         next = s->all_next;
         munmap(s, p->slab_bytes);
     }
+    kv_books_remove(p->books, KV_USE_CACHE, p->live);
     free(p);
 }
 
@@ -96,8 +99,10 @@ static void slab_unmap(kv_page_pool *p, slab *s) {
 }
 
 void *kv_page_get(kv_page_pool *p) {
+    if (kv_books_check(p->books, p->layout.bytes, "a page", NULL)) return NULL;
     slab *s = p->partial ? p->partial : slab_map(p);
     if (!s) return NULL;
+    kv_books_add(p->books, KV_USE_CACHE, p->layout.bytes);
     if (s->n_free == p->pages_per_slab) p->n_empty--;
     void *page;
     if (s->free_list) {
@@ -119,6 +124,7 @@ void kv_page_put(kv_page_pool *p, void *page) {
     memcpy(page, &s->free_list, sizeof(void *));
     s->free_list = page;
     p->live -= p->layout.bytes;
+    kv_books_remove(p->books, KV_USE_CACHE, p->layout.bytes);
     if (!s->listed) list_add(p, s);
     if (++s->n_free < p->pages_per_slab) return;
     if (p->n_empty >= 1)

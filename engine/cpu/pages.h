@@ -6,11 +6,12 @@
 
 typedef struct kv_page_pool kv_page_pool;
 
-/* Pages of one layout.  The caller frees; all pages must have been returned or are dropped. */
-int kv_page_pool_create(const kv_page_layout *layout, kv_page_pool **out, kv_error *err);
+/* Pages of one layout, entered in the books (borrowed).  The caller frees; all pages must have been returned or are
+ * dropped. */
+int kv_page_pool_create(const kv_page_layout *layout, kv_books *books, kv_page_pool **out, kv_error *err);
 void kv_page_pool_free(kv_page_pool *p);
 
-/* A page whose contents are of no use; NULL when the system has no memory. */
+/* A page whose contents are of no use; NULL when the system has no memory or the books no room. */
 void *kv_page_get(kv_page_pool *p);
 void kv_page_put(kv_page_pool *p, void *page);
 

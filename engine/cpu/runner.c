@@ -1,6 +1,7 @@
 /* runner.c - sequences, steps and sampling on the CPU.  Nothing runs behind the caller: lag is 0. */
 #include "engine/cpu/runner.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -10,14 +11,61 @@ static void account_bytes(kv_seq *s) {
     s->account.bytes_peak = kv_cpu_seq_of(s)->cache.bytes_peak;
 }
 
+static size_t keys_bytes(const kv_engine *e, int n) {
+    return (size_t)n * (size_t)e->model.info.n_vocab * sizeof(uint64_t);
+}
+
+/* Query window of one sequence. */
+static size_t ring_bytes(const kv_runner *r) {
+    const kv_shape *s = &r->engine->model.info.shape;
+    return (size_t)s->n_layers * ((const kv_cpu_runner *)r)->columns->window * s->n_heads * s->head_dim * sizeof(float);
+}
+
+/* Logits and results of n sequences. */
+static size_t batch_bytes(const kv_engine *e, int n) {
+    return (size_t)n * ((size_t)e->model.info.n_vocab * sizeof(float) + sizeof(kv_result));
+}
+
+/* Enters buffers of the runner or of a sequence before they are taken. */
+static int enter(kv_cpu_runner *c, size_t bytes, const char *what, kv_error *err) {
+    kv_books *b = &c->base.engine->backend->books;
+    int rc = kv_books_check(b, bytes, what, err);
+    if (rc) return rc;
+    kv_books_add(b, KV_USE_WORKSPACE, bytes);
+    c->bytes += bytes;
+    return KV_OK;
+}
+
+static void leave(kv_cpu_runner *c, size_t bytes) {
+    kv_books_remove(&c->base.engine->backend->books, KV_USE_WORKSPACE, bytes);
+    c->bytes -= bytes;
+}
+
 static void close_runner(kv_runner *r) {
     kv_cpu_runner *c = (kv_cpu_runner *)r;
     if (!c) return;
+    leave(c, c->bytes);
     kv_page_pool_free(c->pool);
     free(c->logits);
     free(c->keys);
     free(c->ready);
     free(c);
+}
+
+static void need(kv_runner *r, const kv_load *l, kv_memory *out) {
+    out->kv = (size_t)kv_load_pages(l) * kv_page_pool_layout(((kv_cpu_runner *)r)->pool)->bytes;
+    out->workspace = batch_bytes(r->engine, l->n) + (size_t)l->n * ring_bytes(r);
+    if (l->draws) out->workspace += keys_bytes(r->engine, l->n);
+}
+
+/* Pages are mapped when they are filled; here only their number is held against the limit. */
+static int reserve(kv_runner *r, const kv_load *l, kv_error *err) {
+    kv_memory want = {0};
+    char what[64];
+    need(r, l, &want);
+    snprintf(what, sizeof what, "the KV cache and buffers of a batch of %d", l->n);
+    return kv_books_check(&r->engine->backend->books, want.kv + want.workspace - ((kv_cpu_runner *)r)->bytes, what,
+                          err);
 }
 
 static int seq_open(kv_runner *r, kv_seq *s, const kv_sampling *sampling, int max_slots, kv_error *err) {
@@ -31,22 +79,23 @@ static int seq_open(kv_runner *r, kv_seq *s, const kv_sampling *sampling, int ma
     q->sampling = *sampling;
     int rc = kv_cache_init(&q->cache, c->pool, sh->n_layers, sh->n_kv_heads, err);
     if (rc == KV_OK && c->columns->window) {
-        size_t n = (size_t)sh->n_layers * c->columns->window * sh->n_heads * sh->head_dim;
-        q->ring = malloc(n * sizeof *q->ring);
-        if (!q->ring) rc = kv_fail(err, KV_ENOMEM, "out of memory for the query window of a sequence");
+        rc = enter(c, ring_bytes(r), "the query window of a sequence", err);
+        q->ring = rc ? NULL : malloc(ring_bytes(r));
+        if (!rc && !q->ring) rc = kv_fail(err, KV_ENOMEM, "out of memory for the query window of a sequence");
     }
     if (rc == KV_OK && sampling->temperature > 0 && !c->keys) {
-        c->keys = malloc((size_t)c->max_seqs * in->n_vocab * sizeof *c->keys);
-        if (!c->keys) rc = kv_fail(err, KV_ENOMEM, "out of memory for sampling");
+        rc = enter(c, keys_bytes(r->engine, c->max_seqs), "sampling", err);
+        c->keys = rc ? NULL : malloc(keys_bytes(r->engine, c->max_seqs));
+        if (!rc && !c->keys) rc = kv_fail(err, KV_ENOMEM, "out of memory for sampling");
     }
     return rc;
 }
 
 static void seq_close(kv_runner *r, kv_seq *s) {
     kv_cpu_seq *q = kv_cpu_seq_of(s);
-    (void)r;
     if (!q) return;
     kv_cache_free(&q->cache);
+    if (q->ring) leave((kv_cpu_runner *)r, ring_bytes(r));
     free(q->ring);
     free(q);
     s->device = NULL;
@@ -235,6 +284,8 @@ static int read_logits(kv_runner *r, int n, float *out, kv_error *err) {
 
 static const kv_runner_ops ops = {
     .close = close_runner,
+    .need = need,
+    .reserve = reserve,
     .seq_open = seq_open,
     .seq_close = seq_close,
     .fork = fork_seq,
@@ -265,10 +316,13 @@ int kv_cpu_runner_open(kv_engine *e, const kv_columns *c, const kv_setup *setup,
     r->setup = setup;
     r->pooling = kv_pooling_of(setup, &e->model.info.shape);
     r->max_seqs = max_seqs;
-    r->logits = malloc((size_t)max_seqs * e->model.info.n_vocab * sizeof *r->logits);
-    r->ready = calloc((size_t)max_seqs, sizeof *r->ready);
-    int rc = r->logits && r->ready ? KV_OK : kv_fail(err, KV_ENOMEM, "out of memory for a batch of %d", max_seqs);
-    if (rc == KV_OK) rc = kv_page_pool_create(&l, &r->pool, err);
+    int rc = enter(r, batch_bytes(e, max_seqs), "the logits of a batch", err);
+    if (rc == KV_OK) {
+        r->logits = malloc((size_t)max_seqs * e->model.info.n_vocab * sizeof *r->logits);
+        r->ready = calloc((size_t)max_seqs, sizeof *r->ready);
+        if (!r->logits || !r->ready) rc = kv_fail(err, KV_ENOMEM, "out of memory for a batch of %d", max_seqs);
+    }
+    if (rc == KV_OK) rc = kv_page_pool_create(&l, &e->backend->books, &r->pool, err);
     if (rc) {
         close_runner(&r->base);
         return rc;

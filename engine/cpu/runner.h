@@ -31,6 +31,7 @@ typedef struct kv_cpu_runner {
     const kv_setup *setup;
     kv_pooling pooling;
     int max_seqs;
+    size_t bytes;     /* of its buffers, as entered in the books */
     float *logits;    /* (max_seqs, n_vocab) */
     uint64_t *keys;   /* (max_seqs, n_vocab): sampling scratch, NULL while everything is greedy */
     kv_result *ready; /* (max_seqs) of the last sample or step */

@@ -26,6 +26,11 @@ int kv_cpu_workspace_create(kv_engine *e, kv_error *err) {
         {&ws->last, (size_t)KV_HEAD_ROWS * s->dim},
         {&ws->services, KV_SERVICE_SCRATCH},
     };
+    size_t bytes = rows * sizeof *ws->pos;
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) bytes += want[i].n * sizeof(float);
+    int rc = kv_books_check(&e->backend->books, bytes, "the engine's work buffers", err);
+    if (rc) return rc;
+    kv_books_add(&e->backend->books, KV_USE_WORKSPACE, bytes);
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         *want[i].p = aligned_alloc(64, (want[i].n * sizeof(float) + 63) & ~(size_t)63);
         if (!*want[i].p) return kv_fail(err, KV_ENOMEM, "out of memory for the engine's work buffers");

@@ -20,8 +20,10 @@ int kv_cuda_failed(cudaError_t rc, const char *what, kv_error *err) {
                    cudaGetErrorString(rc));
 }
 
-int kv_cuda_take(kv_cuda_backend *b, kv_cuda_use use, size_t bytes, const char *what, void **out, kv_error *err) {
+int kv_cuda_take(kv_cuda_backend *b, kv_use use, size_t bytes, const char *what, void **out, kv_error *err) {
     *out = NULL;
+    int refused = kv_books_check(&b->base.books, bytes, what, err);
+    if (refused) return refused;
     cudaError_t rc = cudaMalloc(out, bytes ? bytes : 1);
     if (rc != cudaSuccess) {
         size_t left = 0, all = 0;
@@ -33,18 +35,14 @@ int kv_cuda_take(kv_cuda_backend *b, kv_cuda_use use, size_t bytes, const char *
                        (double)bytes / 1048576.0, what, cudaGetErrorString(rc), (double)left / 1073741824.0,
                        (double)all / 1073741824.0);
     }
-    b->used[use] += bytes;
-    b->total += bytes;
-    b->n_allocs++;
-    if (b->total > b->peak) b->peak = b->total;
+    kv_books_add(&b->base.books, use, bytes);
     return KV_OK;
 }
 
-void kv_cuda_give(kv_cuda_backend *b, kv_cuda_use use, void *p, size_t bytes) {
+void kv_cuda_give(kv_cuda_backend *b, kv_use use, void *p, size_t bytes) {
     if (!p) return;
     cudaFree(p);
-    b->used[use] -= bytes;
-    b->total -= bytes;
+    kv_books_remove(&b->base.books, use, bytes);
 }
 
 static int matrix_new(kv_cuda_backend *b, int n_out, int n_in, kv_matrix **out, kv_error *err) {
@@ -311,14 +309,10 @@ static void destroy(kv_backend *base) {
     free(b);
 }
 
-void kv_cuda_backend_memory(const kv_backend *base, kv_memory *out) {
-    const kv_cuda_backend *b = (const kv_cuda_backend *)base;
-    out->weights = b->used[KV_USE_WEIGHTS];
-    out->kv = b->used[KV_USE_CACHE];
-    out->workspace = b->used[KV_USE_WORKSPACE];
-    out->graphs = b->used[KV_USE_GRAPHS];
-    out->peak = b->peak;
-    cudaMemGetInfo(&out->device_free, &out->device_total);
+void kv_cuda_device_memory(const kv_backend *b, size_t *device_free, size_t *device_total) {
+    cudaError_t rc = cudaSetDevice(((const kv_cuda_backend *)b)->device);
+    if (rc == cudaSuccess) rc = cudaMemGetInfo(device_free, device_total);
+    if (rc != cudaSuccess) *device_free = *device_total = 0;
 }
 
 static int start_device(kv_cuda_backend *b, kv_error *err) {

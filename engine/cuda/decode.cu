@@ -289,16 +289,29 @@ static void enqueue_step(pass *p, int reduces) {
     close_mark(p, "sample", 4.0 * p->n * in->n_vocab, 3, kv_cuda_sample_publish(r, p->n, r->skip));
 }
 
+size_t kv_cuda_decode_bytes(const kv_cuda_runner *r, int n) {
+    const kv_model_info *in = &r->base.engine->model.info;
+    const kv_shape *s = &in->shape;
+    size_t dim = s->dim, nq = (size_t)s->n_heads * s->head_dim, width = nq + 2 * (size_t)s->n_kv_heads * s->head_dim;
+    size_t mid = (size_t)mid_floats(r) * s->n_layers;
+    size_t floats = n * (dim + width + mid + kv_cuda_skinny_squares(s->dim)), halves = n * (dim + nq + in->n_ff);
+    return floats * 4 + halves * 2 + 4096;
+}
+
+size_t kv_cuda_scores_bytes(const kv_cuda_runner *r, int n, int most_slots) {
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    return r->columns->has_mass ? (size_t)n * s->n_heads * s->n_layers * (most_slots + 1) * sizeof(float) : 0;
+}
+
 /* Cuts the decode buffers out of one allocation. */
 static int cut_buffers(kv_cuda_runner *r, int n, kv_error *err) {
     const kv_model_info *in = &r->base.engine->model.info;
     const kv_shape *s = &in->shape;
     size_t dim = s->dim, nq = (size_t)s->n_heads * s->head_dim, width = nq + 2 * (size_t)s->n_kv_heads * s->head_dim;
     size_t mid = (size_t)mid_floats(r) * s->n_layers;
-    size_t floats = n * (dim + width + mid + kv_cuda_skinny_squares(s->dim)), halves = n * (dim + nq + in->n_ff);
     if (n <= r->decode_rows) return KV_OK;
     r->decode_rows = 0;
-    int rc = kv_cuda_grow(r, &r->decode, KV_USE_WORKSPACE, floats * 4 + halves * 2 + 4096, "a decode step", err);
+    int rc = kv_cuda_grow(r, &r->decode, KV_USE_WORKSPACE, kv_cuda_decode_bytes(r, n), "a decode step", err);
     if (rc) return rc;
     /* bf16 rows first: they are read in pieces of 16 bytes, and all their sizes are multiples of that */
     r->normed = (__nv_bfloat16 *)r->decode.p;
@@ -315,7 +328,11 @@ static int cut_buffers(kv_cuda_runner *r, int n, kv_error *err) {
 }
 
 void kv_cuda_drop_graphs(kv_cuda_runner *r) {
-    for (int i = 0; i < r->n_graphs; i++) cudaGraphExecDestroy(r->graphs[i].exec);
+    kv_books *b = &r->b->base.books;
+    for (int i = 0; i < r->n_graphs; i++) {
+        cudaGraphExecDestroy(r->graphs[i].exec);
+        kv_books_remove(b, KV_USE_GRAPHS, r->graphs[i].bytes);
+    }
     r->n_graphs = 0;
 }
 
@@ -324,11 +341,10 @@ static int decode_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *er
     int rc = cut_buffers(r, n, err);
     if (rc == KV_OK)
         rc = kv_cuda_grow(r, &r->attend_scratch, KV_USE_WORKSPACE,
-                          kv_cuda_decode_attend_scratch_bytes(n, s->n_kv_heads, s->head_dim, most_slots),
-                          "attention", err);
-    if (rc == KV_OK && r->columns->has_mass)
-        rc = kv_cuda_grow(r, &r->scores, KV_USE_WORKSPACE,
-                          (size_t)n * s->n_heads * s->n_layers * (most_slots + 1) * sizeof(float), "attention mass",
+                          kv_cuda_decode_attend_scratch_bytes(n, s->n_kv_heads, s->head_dim, most_slots), "attention",
+                          err);
+    if (rc == KV_OK)
+        rc = kv_cuda_grow(r, &r->scores, KV_USE_WORKSPACE, kv_cuda_scores_bytes(r, n, most_slots), "attention mass",
                           err);
     if (rc == KV_OK && r->setup && !r->setup->policy->never_evicts) rc = kv_cuda_evict_prepare(r, n, most_slots, err);
     return rc ? rc : kv_cuda_sampling_prepare(r, n, err);
@@ -344,7 +360,7 @@ static int capture(kv_cuda_runner *r, int n, int most_slots, int reduces, kv_cud
     enqueue_step(&p, reduces);
     c = cudaStreamEndCapture(r->b->stream, &graph);
     if (p.rc != cudaSuccess) c = p.rc;
-    *out = (kv_cuda_graph){n, most_slots, reduces, NULL, p.n_launches};
+    *out = (kv_cuda_graph){n, most_slots, reduces, NULL, p.n_launches, 0};
     if (c == cudaSuccess) c = cudaGraphInstantiate(&out->exec, graph, 0);
     if (c == cudaSuccess) c = cudaGraphUpload(out->exec, r->b->stream);
     if (graph) cudaGraphDestroy(graph);
@@ -353,8 +369,13 @@ static int capture(kv_cuda_runner *r, int n, int most_slots, int reduces, kv_cud
         return kv_cuda_failed(c, "capture of the decode step", err);
     }
     cudaMemGetInfo(&after, &total);
-    if (before > after) r->b->used[KV_USE_GRAPHS] += before - after;
-    return KV_OK;
+    out->bytes = before > after ? before - after : 0;
+    int rc = kv_books_check(&r->b->base.books, out->bytes, "the captured decode step", err);
+    if (rc)
+        cudaGraphExecDestroy(out->exec);
+    else
+        kv_books_add(&r->b->base.books, KV_USE_GRAPHS, out->bytes);
+    return rc;
 }
 
 static int find_graph(kv_cuda_runner *r, int n, int most_slots, int reduces, kv_cuda_graph **out, kv_error *err) {

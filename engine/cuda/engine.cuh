@@ -14,8 +14,6 @@ extern "C" {
 
 /* ---- backend.cu: memory and weights ----------------------------------------------------------------------------- */
 
-typedef enum kv_cuda_use { KV_USE_WEIGHTS, KV_USE_CACHE, KV_USE_WORKSPACE, KV_USE_GRAPHS, KV_N_USES } kv_cuda_use;
-
 struct kv_matrix {
     void *data; /* (n_out, n_in) row-major of the backend's type */
     int n_out, n_in;
@@ -66,8 +64,6 @@ typedef struct kv_cuda_backend {
     kv_cuda_model model;
     kv_cuda_gates gates;
     struct kv_cuda_uploader *uploader; /* while matrices are made */
-    size_t used[KV_N_USES], total, peak;
-    int64_t n_allocs;
 } kv_cuda_backend;
 
 static inline kv_cuda_backend *kv_cuda_backend_of(kv_engine *e) {
@@ -78,8 +74,8 @@ static inline size_t kv_cuda_type_bytes(kv_cuda_type t) {
 }
 
 /* Every byte of device memory comes from here; `what` names it in the error. */
-int kv_cuda_take(kv_cuda_backend *b, kv_cuda_use use, size_t bytes, const char *what, void **out, kv_error *err);
-void kv_cuda_give(kv_cuda_backend *b, kv_cuda_use use, void *p, size_t bytes);
+int kv_cuda_take(kv_cuda_backend *b, kv_use use, size_t bytes, const char *what, void **out, kv_error *err);
+void kv_cuda_give(kv_cuda_backend *b, kv_use use, void *p, size_t bytes);
 int kv_cuda_failed(cudaError_t rc, const char *what, kv_error *err);
 static inline int kv_cuda_check(cudaError_t rc, const char *what, kv_error *err) {
     return rc == cudaSuccess ? KV_OK : kv_cuda_failed(rc, what, err);
@@ -131,6 +127,7 @@ typedef struct kv_cuda_graph {
     int n_rows, most_slots, reduces;
     cudaGraphExec_t exec;
     int64_t n_launches;
+    size_t bytes; /* that it took from the device */
 } kv_cuda_graph;
 
 enum { KV_CUDA_GRAPHS = 48 };
@@ -177,7 +174,8 @@ typedef struct kv_cuda_runner {
     int32_t *seq_of; /* the row itself where active, else -1 */
     int32_t *once;   /* skip list of a sample after a prompt */
     int32_t *token, *step, *bad, *n_published;
-    int32_t *list; /* (8 max_seqs) short-lived lists */
+    kv_cuda_seq *pair; /* (2) of a fork: this runner's sequence and the other's */
+    int32_t *list;     /* (8 max_seqs) short-lived lists */
     unsigned long long *hash, *n_moved;
     kv_cuda_sampling *sampling;
     float *logits; /* (max_seqs, n_vocab) */
@@ -215,12 +213,30 @@ static inline int kv_cuda_pages_of(int slots) {
     return (slots + KV_PAGE - 1) / KV_PAGE;
 }
 
-int kv_cuda_grow(kv_cuda_runner *r, kv_cuda_buffer *b, kv_cuda_use use, size_t bytes, const char *what, kv_error *err);
+/* runner.cu: bytes of what a runner for n sequences takes when it is opened; bound of the slots of decode steps that
+ * hold at most so many. */
+size_t kv_cuda_state_bytes(const kv_cuda_runner *r, int n);
+size_t kv_cuda_logits_bytes(const kv_cuda_runner *r, int n);
+size_t kv_cuda_rings_bytes(const kv_cuda_runner *r, int n);
+int kv_cuda_bound_slots(const kv_cuda_runner *r, int most);
+int kv_cuda_evicts(const kv_cuda_runner *r);
+
+/* need.cu: see runner.h */
+void kv_cuda_need(kv_runner *r, const kv_load *load, kv_memory *out);
+int kv_cuda_reserve(kv_runner *r, const kv_load *load, kv_error *err);
+
+int kv_cuda_grow(kv_cuda_runner *r, kv_cuda_buffer *b, kv_use use, size_t bytes, const char *what, kv_error *err);
 
 /* pool.cu: pages and sequences' tables */
 int kv_cuda_pool_ensure(kv_cuda_runner *r, int64_t n_free, kv_error *err); /* at least that many pages are free */
+/* Bytes of the pool that ensure makes for so many pages when there is none yet, and of its list. */
+size_t kv_cuda_pool_bytes(const kv_cuda_runner *r, int64_t n_pages);
+size_t kv_cuda_pool_list_bytes(const kv_cuda_runner *r, int64_t n_pages);
 void kv_cuda_pool_free(kv_cuda_runner *r);
 int kv_cuda_row_open(kv_cuda_runner *r, int row, int max_slots, kv_error *err);
+/* A page table for so many slots; row_open sees to it too. */
+int kv_cuda_row_table(kv_cuda_runner *r, int row, int max_slots, kv_error *err);
+size_t kv_cuda_table_bytes(const kv_cuda_runner *r, int max_slots);
 int kv_cuda_row_close(kv_cuda_runner *r, int row, kv_error *err);
 /* n more slots for each listed row (host lists, n rows); the host's counts change too. */
 int kv_cuda_extend_rows(kv_cuda_runner *r, const int32_t *rows, const int32_t *counts, int n, kv_error *err);
@@ -240,12 +256,20 @@ void kv_cuda_row_reduced_heads(kv_cuda_runner *r, int row, const int32_t *n_kept
 
 /* forward.cu: rows of prompts, and every step of the fp32 path */
 int kv_cuda_forward_rows(kv_cuda_runner *r, kv_segment *segs, int n, const kv_trace *trace, kv_error *err);
+/* Bytes of the buffers of a forward over so many rows. */
+size_t kv_cuda_prompt_bytes(kv_cuda_runner *r, int n_rows);
+size_t kv_cuda_prompt_list_bytes(int n_rows, int n_segs);
+size_t kv_cuda_prompt_scratch_bytes(const kv_cuda_runner *r, int n_segs, int most_rows, int most_slots);
+size_t kv_cuda_prompt_mass_bytes(const kv_cuda_runner *r, int n_rows);
+size_t kv_cuda_prompt_last_bytes(const kv_cuda_runner *r, int n_seqs);
 /* Logits of the sequences' last rows into logits[row]. */
 int kv_cuda_read_all_logits(kv_cuda_runner *r, int n, float *out, kv_error *err);
 
 /* decode.cu: the fused step over rows [0, n_rows), those that are active; reduces: with the reduction at M+B. */
 /* Buffers and graphs for such steps, so that the steps themselves neither allocate nor capture. */
 int kv_cuda_decode_ready(kv_cuda_runner *r, int n_rows, int most_slots, int may_reduce, kv_error *err);
+size_t kv_cuda_decode_bytes(const kv_cuda_runner *r, int n_rows);
+size_t kv_cuda_scores_bytes(const kv_cuda_runner *r, int n_rows, int most_slots);
 /* Before any buffer that they know moves. */
 void kv_cuda_drop_graphs(kv_cuda_runner *r);
 int kv_cuda_decode_step(kv_cuda_runner *r, int n_rows, int most_slots, int reduces, kv_profile *profile, kv_error *err);
@@ -257,6 +281,10 @@ cudaError_t kv_cuda_sample_publish(kv_cuda_runner *r, int n_rows, const int32_t 
 
 /* evict.cu */
 /* Room for n rows at once; heads that share a budget go row by row. */
+typedef struct kv_cuda_evict_sizes {
+    size_t score, kept, scratch;
+} kv_cuda_evict_sizes;
+kv_cuda_evict_sizes kv_cuda_evict_bytes(const kv_cuda_runner *r, int n, int most_slots);
 int kv_cuda_evict_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *err);
 /* Score, select, compact for those of seq_of (device, n) that hold at least `at` slots. */
 cudaError_t kv_cuda_evict_enqueue(kv_cuda_runner *r, const int32_t *seq_of, int n, int at, int most_slots);

@@ -18,16 +18,19 @@ static int sees_queries(const kv_cuda_runner *r) {
     return (r->setup->policy->needs & KV_NEED_QUERIES) != 0;
 }
 
-int kv_cuda_evict_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *err) {
+kv_cuda_evict_sizes kv_cuda_evict_bytes(const kv_cuda_runner *r, int n, int most_slots) {
     if (r->pooling.size > 1) n = 1;
-    size_t slots = n * heads_of(r) * stride_of(most_slots);
-    int rc = kv_cuda_grow(r, &r->score, KV_USE_WORKSPACE, slots * sizeof(float), "scores", err);
+    size_t heads = n * heads_of(r), slots = heads * stride_of(most_slots);
+    size_t scratch = sees_queries(r) && !r->host_score ? slots * (r->columns->window + 2) * sizeof(float) : 0;
+    return {slots * sizeof(float), (slots + heads) * sizeof(int32_t), scratch};
+}
+
+int kv_cuda_evict_prepare(kv_cuda_runner *r, int n, int most_slots, kv_error *err) {
+    kv_cuda_evict_sizes e = kv_cuda_evict_bytes(r, n, most_slots);
+    int rc = kv_cuda_grow(r, &r->score, KV_USE_WORKSPACE, e.score, "scores", err);
+    if (rc == KV_OK) rc = kv_cuda_grow(r, &r->kept, KV_USE_WORKSPACE, e.kept, "kept slots", err);
     if (rc == KV_OK)
-        rc =
-            kv_cuda_grow(r, &r->kept, KV_USE_WORKSPACE, (slots + n * heads_of(r)) * sizeof(int32_t), "kept slots", err);
-    if (rc == KV_OK && sees_queries(r) && !r->host_score)
-        rc = kv_cuda_grow(r, &r->score_scratch, KV_USE_WORKSPACE, slots * (r->columns->window + 2) * sizeof(float),
-                          "the scores of recent queries", err);
+        rc = kv_cuda_grow(r, &r->score_scratch, KV_USE_WORKSPACE, e.scratch, "the scores of recent queries", err);
     return rc;
 }
 

@@ -61,6 +61,33 @@ static size_t cut_buffers(pass *p, char *base) {
     return at;
 }
 
+size_t kv_cuda_prompt_bytes(kv_cuda_runner *r, int n_rows) {
+    pass p = {};
+    p.r = r;
+    p.type = r->b->type;
+    p.n_rows = n_rows;
+    return cut_buffers(&p, NULL);
+}
+
+size_t kv_cuda_prompt_list_bytes(int n_rows, int n_segs) {
+    return 4 * (size_t)n_rows * sizeof(int32_t) + n_segs * sizeof(kv_cuda_segment);
+}
+
+size_t kv_cuda_prompt_scratch_bytes(const kv_cuda_runner *r, int n_segs, int most_rows, int most_slots) {
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    if (r->b->type != KV_CUDA_BF16 || !n_segs) return 0;
+    size_t want = kv_cuda_attend_scratch_bytes(n_segs, most_rows, s->n_heads, s->n_kv_heads, s->head_dim, most_slots);
+    return want < attend_scratch_most ? want : attend_scratch_most;
+}
+
+size_t kv_cuda_prompt_mass_bytes(const kv_cuda_runner *r, int n_rows) {
+    return r->columns->has_mass ? (size_t)n_rows * r->base.engine->model.info.shape.n_kv_heads * sizeof(float) : 0;
+}
+
+size_t kv_cuda_prompt_last_bytes(const kv_cuda_runner *r, int n_seqs) {
+    return (size_t)n_seqs * r->base.engine->model.info.shape.dim * (sizeof(float) + kv_cuda_type_bytes(r->b->type));
+}
+
 static int product(const pass *p, void *out, int out_f32, const void *x, const void *w, int n, int n_out, int n_in,
                    int accumulate) {
     kv_cuda_backend *b = p->r->b;
@@ -159,8 +186,7 @@ static int attend_fresh(const pass *p, int layer, const kv_cuda_segment *g) {
                                                  s->n_heads, s->n_kv_heads, s->head_dim, scale, r->b->stream),
                            "attention of a prompt", p->err);
     if (rc || !lse) return rc;
-    rc = kv_cuda_grow(r, &r->mass, KV_USE_WORKSPACE, (size_t)g->n * s->n_kv_heads * sizeof(float), "attention mass",
-                      p->err);
+    rc = kv_cuda_grow(r, &r->mass, KV_USE_WORKSPACE, kv_cuda_prompt_mass_bytes(r, g->n), "attention mass", p->err);
     if (rc) return rc;
     rc = kv_cuda_check(kv_cuda_mass_prompt((float *)r->mass.p, lse, q, width, k, nk, g->n, s->n_heads, s->n_kv_heads,
                                            s->head_dim, scale, r->b->stream),
@@ -311,7 +337,7 @@ static void describe(pass *p, kv_segment *const *segs, int32_t *rows) {
 
 static int upload(pass *p, kv_segment *const *segs) {
     kv_cuda_runner *r = p->r;
-    size_t n = p->n_rows, ints = 4 * n * sizeof(int32_t), bytes = ints + p->n_segs * sizeof(kv_cuda_segment);
+    size_t n = p->n_rows, ints = 4 * n * sizeof(int32_t), bytes = kv_cuda_prompt_list_bytes(p->n_rows, p->n_segs);
     int32_t *host = (int32_t *)malloc(bytes);
     if (!host) return kv_fail(p->err, KV_ENOMEM, "out of memory for the rows of a prompt");
     p->host = (kv_cuda_segment *)((char *)host + ints);
@@ -359,8 +385,7 @@ static int head(const pass *p, kv_segment *const *segs) {
     kv_cuda_runner *r = p->r;
     const kv_model *m = &r->base.engine->model;
     int dim = m->info.shape.dim, n_vocab = m->info.n_vocab, most = 0, rc = KV_OK;
-    size_t bytes = (size_t)r->max_seqs * dim * (sizeof(float) + kv_cuda_type_bytes(p->type));
-    rc = kv_cuda_grow(r, &r->last, KV_USE_WORKSPACE, bytes, "last rows", p->err);
+    rc = kv_cuda_grow(r, &r->last, KV_USE_WORKSPACE, kv_cuda_prompt_last_bytes(r, r->max_seqs), "last rows", p->err);
     if (rc) return rc;
     float *last = (float *)r->last.p;
     void *normed = last + (size_t)r->max_seqs * dim;
@@ -399,12 +424,9 @@ static int run_pass(pass *p, kv_segment *const *segs) {
         cut_buffers(p, (char *)r->prompt.p);
         rc = upload(p, segs);
     }
-    if (rc == KV_OK && p->n_past && p->type == KV_CUDA_BF16) {
-        size_t want = kv_cuda_attend_scratch_bytes(p->n_past, p->most_rows, s->n_heads, s->n_kv_heads, s->head_dim,
-                                                   p->most_slots);
+    if (rc == KV_OK)
         rc = kv_cuda_grow(r, &r->prompt_scratch, KV_USE_WORKSPACE,
-                          want < attend_scratch_most ? want : attend_scratch_most, "attention", p->err);
-    }
+                          kv_cuda_prompt_scratch_bytes(r, p->n_past, p->most_rows, p->most_slots), "attention", p->err);
     if (rc == KV_OK)
         rc = kv_cuda_check(
             kv_cuda_embed_rows(p->x, r->b->model.embed, p->type, p->rows.token, p->n_rows, s->dim, r->b->stream),

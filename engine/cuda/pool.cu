@@ -18,7 +18,7 @@ static int is_in_graphs(const kv_cuda_runner *r, const kv_cuda_buffer *b) {
            b == &r->score || b == &r->score_scratch;
 }
 
-int kv_cuda_grow(kv_cuda_runner *r, kv_cuda_buffer *b, kv_cuda_use use, size_t bytes, const char *what, kv_error *err) {
+int kv_cuda_grow(kv_cuda_runner *r, kv_cuda_buffer *b, kv_use use, size_t bytes, const char *what, kv_error *err) {
     if (bytes <= b->bytes) return KV_OK;
     if (b->p) {
         cudaStreamSynchronize(r->b->stream);
@@ -81,8 +81,20 @@ static int add_slab(kv_cuda_runner *r, int64_t n_pages, kv_error *err) {
     return c == cudaSuccess ? KV_OK : kv_cuda_failed(c, "page pool", err);
 }
 
+static int64_t least_pages(const kv_cuda_runner *r) {
+    return SLAB_BYTES / (int64_t)r->layout.bytes;
+}
+
+size_t kv_cuda_pool_bytes(const kv_cuda_runner *r, int64_t n_pages) {
+    return (size_t)(n_pages < least_pages(r) ? least_pages(r) : n_pages) * r->layout.bytes;
+}
+
+size_t kv_cuda_pool_list_bytes(const kv_cuda_runner *r, int64_t n_pages) {
+    return (size_t)(n_pages < least_pages(r) ? least_pages(r) : n_pages) * sizeof(void *);
+}
+
 int kv_cuda_pool_ensure(kv_cuda_runner *r, int64_t n_free, kv_error *err) {
-    int64_t missing = n_free - (r->n_pages - r->n_live), least = SLAB_BYTES / (int64_t)r->layout.bytes;
+    int64_t missing = n_free - (r->n_pages - r->n_live), least = least_pages(r);
     if (missing <= 0) return KV_OK;
     int rc = missing < least ? add_slab(r, least, NULL) : KV_ENOMEM;
     return rc ? add_slab(r, missing, err) : KV_OK;
@@ -199,17 +211,30 @@ static __global__ void set_seq(kv_cuda_seq *seq, void **pages, int page_cap, int
     seq->n_seen = n_seen;
 }
 
+static int table_cap(int max_slots) {
+    return kv_cuda_pages_of(max_slots) + 1;
+}
+
+size_t kv_cuda_table_bytes(const kv_cuda_runner *r, int max_slots) {
+    return table_bytes(r, table_cap(max_slots));
+}
+
+int kv_cuda_row_table(kv_cuda_runner *r, int row, int max_slots, kv_error *err) {
+    kv_cuda_row *w = &r->rows[row];
+    int cap = table_cap(max_slots);
+    if (cap <= w->page_cap) return KV_OK;
+    if (w->pages) cudaStreamSynchronize(r->b->stream);
+    kv_cuda_give(r->b, KV_USE_WORKSPACE, w->pages, table_bytes(r, w->page_cap));
+    w->page_cap = 0;
+    int rc = kv_cuda_take(r->b, KV_USE_WORKSPACE, table_bytes(r, cap), "a page table", &w->pages, err);
+    if (rc == KV_OK) w->page_cap = cap;
+    return rc;
+}
+
 int kv_cuda_row_open(kv_cuda_runner *r, int row, int max_slots, kv_error *err) {
     kv_cuda_row *w = &r->rows[row];
-    int cap = kv_cuda_pages_of(max_slots) + 1;
-    if (cap > w->page_cap) {
-        if (w->pages) cudaStreamSynchronize(r->b->stream);
-        kv_cuda_give(r->b, KV_USE_WORKSPACE, w->pages, table_bytes(r, w->page_cap));
-        w->page_cap = 0;
-        int rc = kv_cuda_take(r->b, KV_USE_WORKSPACE, table_bytes(r, cap), "a page table", &w->pages, err);
-        if (rc) return rc;
-        w->page_cap = cap;
-    }
+    int rc = kv_cuda_row_table(r, row, max_slots, err);
+    if (rc) return rc;
     w->slots = 0;
     w->n_held = w->n_pages = 0;
     w->max_slots = max_slots;

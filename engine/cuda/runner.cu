@@ -10,7 +10,7 @@ extern "C" {
 #include "engine/sampler.h"
 }
 
-static int evicts(const kv_cuda_runner *r) {
+int kv_cuda_evicts(const kv_cuda_runner *r) {
     return r->setup && !r->setup->policy->never_evicts;
 }
 
@@ -41,7 +41,6 @@ static void close_runner(kv_runner *base) {
     const kv_shape *s = &base->engine->model.info.shape;
     cudaStreamSynchronize(b->stream);
     kv_cuda_drop_graphs(r);
-    b->used[KV_USE_GRAPHS] = 0;
     kv_cuda_pool_free(r);
     for (int i = 0; r->rows && i < r->max_seqs; i++)
         kv_cuda_give(b, KV_USE_WORKSPACE, r->rows[i].pages,
@@ -64,9 +63,9 @@ static void close_runner(kv_runner *base) {
 }
 
 /* Every array of one entry per row, cut out of one allocation that starts as zeros. */
-static size_t cut_state(kv_cuda_runner *r, char *base) {
+static size_t cut_state(kv_cuda_runner *r, size_t n, char *base) {
     const kv_shape *s = &r->base.engine->model.info.shape;
-    size_t n = r->max_seqs, at = 0;
+    size_t at = 0;
     const struct {
         void **p;
         size_t bytes;
@@ -85,6 +84,7 @@ static size_t cut_state(kv_cuda_runner *r, char *base) {
         {(void **)&r->n_published, sizeof(int32_t)},
         {(void **)&r->n_free, sizeof(int32_t)},
         {(void **)&r->list, 8 * n * sizeof(int32_t)},
+        {(void **)&r->pair, 2 * sizeof *r->pair},
         {(void **)&r->n_slots, n * s->n_layers * s->n_kv_heads * sizeof(int32_t)},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -92,6 +92,20 @@ static size_t cut_state(kv_cuda_runner *r, char *base) {
         at += (want[i].bytes + 255) & ~(size_t)255;
     }
     return at;
+}
+
+size_t kv_cuda_state_bytes(const kv_cuda_runner *r, int n) {
+    kv_cuda_runner counted = *r;
+    return cut_state(&counted, (size_t)n, NULL);
+}
+
+size_t kv_cuda_logits_bytes(const kv_cuda_runner *r, int n) {
+    return (size_t)n * r->base.engine->model.info.n_vocab * sizeof(float);
+}
+
+size_t kv_cuda_rings_bytes(const kv_cuda_runner *r, int n) {
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    return (size_t)n * s->n_layers * r->columns->window * s->n_heads * s->head_dim * sizeof(float);
 }
 
 /* Launch: one thread a row. */
@@ -105,22 +119,20 @@ static __global__ void init_seqs(kv_cuda_seq *seqs, int n, int32_t *n_slots, int
 }
 
 static int open_state(kv_cuda_runner *r, kv_error *err) {
-    const kv_model_info *in = &r->base.engine->model.info;
-    const kv_shape *s = &in->shape;
+    const kv_shape *s = &r->base.engine->model.info.shape;
     size_t ring = (size_t)s->n_layers * r->columns->window * s->n_heads * s->head_dim;
-    r->state_bytes = cut_state(r, NULL);
+    r->state_bytes = kv_cuda_state_bytes(r, r->max_seqs);
     int rc = kv_cuda_take(r->b, KV_USE_WORKSPACE, r->state_bytes, "the state of a batch", &r->state, err);
     if (rc) {
         r->state_bytes = 0;
         return rc;
     }
-    cut_state(r, (char *)r->state);
+    cut_state(r, r->max_seqs, (char *)r->state);
     rc = kv_cuda_check(cudaMemsetAsync(r->state, 0, r->state_bytes, r->b->stream), "state", err);
     if (rc == KV_OK)
-        rc = kv_cuda_grow(r, &r->logits_memory, KV_USE_WORKSPACE, (size_t)r->max_seqs * in->n_vocab * sizeof(float),
-                          "logits", err);
-    if (rc == KV_OK && ring)
-        rc = kv_cuda_grow(r, &r->ring_memory, KV_USE_WORKSPACE, r->max_seqs * ring * sizeof(float), "recent queries",
+        rc = kv_cuda_grow(r, &r->logits_memory, KV_USE_WORKSPACE, kv_cuda_logits_bytes(r, r->max_seqs), "logits", err);
+    if (rc == KV_OK)
+        rc = kv_cuda_grow(r, &r->ring_memory, KV_USE_WORKSPACE, kv_cuda_rings_bytes(r, r->max_seqs), "recent queries",
                           err);
     if (rc) return rc;
     r->logits = (float *)r->logits_memory.p;
@@ -182,7 +194,7 @@ static int seq_open(kv_runner *base, kv_seq *s, const kv_sampling *p, int max_sl
     cudaStream_t stream = r->b->stream;
     int row = s->row, rc = kv_cuda_row_open(r, row, max_slots, err);
     if (rc) return rc;
-    int kept = evicts(r) ? r->setup->budget + r->setup->buffer : max_slots;
+    int kept = kv_cuda_evicts(r) ? r->setup->budget + r->setup->buffer : max_slots;
     w->seq = s;
     w->decode_slots = kept < max_slots ? kept : max_slots;
     s->device = w;
@@ -225,13 +237,10 @@ static int fork_seq(kv_runner *base, const kv_runner *other, const kv_seq *from,
         c = cudaMemcpyAsync(&pair[1], o->seqs + from->row, sizeof *pair, cudaMemcpyDeviceToHost, stream);
     if (c == cudaSuccess) c = cudaStreamSynchronize(stream);
     rc = kv_cuda_check(c, "a shared prefill", err);
-    void *both = NULL;
-    if (rc == KV_OK) rc = kv_cuda_take(r->b, KV_USE_WORKSPACE, sizeof pair, "a shared prefill", &both, err);
     if (rc) return rc;
-    c = cudaMemcpyAsync(both, pair, sizeof pair, cudaMemcpyHostToDevice, stream);
+    c = cudaMemcpyAsync(r->pair, pair, sizeof pair, cudaMemcpyHostToDevice, stream);
     if (c == cudaSuccess)
-        c = kv_cuda_copy_slots((const kv_cuda_seq *)both, 0, &r->layout, 1, &o->layout, cols, n, s->n_layers,
-                               s->n_kv_heads, stream);
+        c = kv_cuda_copy_slots(r->pair, 0, &r->layout, 1, &o->layout, cols, n, s->n_layers, s->n_kv_heads, stream);
     if (c == cudaSuccess && to->columns->window) {
         int each = s->n_heads * s->head_dim;
         copy_ring<<<dim3(s->n_layers, to->columns->window), 128, 0, stream>>>(
@@ -242,7 +251,6 @@ static int fork_seq(kv_runner *base, const kv_runner *other, const kv_seq *from,
         c = cudaMemcpyAsync(r->logits + (size_t)row * in->n_vocab, o->logits + (size_t)from->row * in->n_vocab,
                             in->n_vocab * sizeof(float), cudaMemcpyDeviceToDevice, stream);
     if (c == cudaSuccess) c = cudaStreamSynchronize(stream);
-    kv_cuda_give(r->b, KV_USE_WORKSPACE, both, sizeof pair);
     if (c != cudaSuccess) return kv_cuda_failed(c, "a shared prefill", err);
     to->n_seen = n;
     kv_cuda_account_held(r, to);
@@ -379,30 +387,33 @@ static void account_step(kv_cuda_runner *r, kv_seq *const *seqs, int n) {
 }
 
 static int is_due(const kv_cuda_runner *r, const kv_seq *s) {
-    if (!evicts(r)) return 0;
+    if (!kv_cuda_evicts(r)) return 0;
     int slots = kv_cuda_row_trigger_slots(r, s->row);
     return slots >= r->setup->budget + r->setup->buffer && slots > r->setup->budget;
 }
 
-/* bound_slots where heads share a budget, which does not bound a head: twice as much at a time, then in steps. */
-static int bound_shared(const kv_cuda_runner *r, kv_seq *const *seqs, int n) {
+/* Heads that share a budget have no bound of their own: twice as much at a time, then in steps. */
+static int bound_shared(int most) {
     enum { LEAST = 256, STEP = 4096 };
-    int most = LEAST;
-    for (int i = 0; i < n; i++)
-        while (most < r->rows[seqs[i]->row].slots + 1) most += most < STEP ? most : STEP;
-    return most;
+    int bound = LEAST;
+    while (bound < most) bound += bound < STEP ? bound : STEP;
+    return bound;
+}
+
+int kv_cuda_bound_slots(const kv_cuda_runner *r, int most) {
+    enum { STEP = 4096 };
+    if (r->pooling.size > 1) return bound_shared(most);
+    int n_ctx = r->base.engine->model.info.n_ctx, kept = kv_cuda_evicts(r) ? r->setup->budget + r->setup->buffer : 0;
+    if (kept > n_ctx) kept = n_ctx;
+    return kv_cuda_evicts(r) && most <= kept ? kept : (most + STEP - 1) / STEP * STEP;
 }
 
 /* Bound of the slots of any head in the coming steps; coarse, since every bound has its own graph. */
 static int bound_slots(const kv_cuda_runner *r, kv_seq *const *seqs, int n) {
-    enum { STEP = 4096 };
-    if (r->pooling.size > 1) return bound_shared(r, seqs, n);
-    int n_ctx = r->base.engine->model.info.n_ctx, kept = evicts(r) ? r->setup->budget + r->setup->buffer : 0;
-    int most = kept < n_ctx ? kept : n_ctx;
+    int most = 0;
     for (int i = 0; i < n; i++)
         if (r->rows[seqs[i]->row].slots + 1 > most) most = r->rows[seqs[i]->row].slots + 1;
-    if (evicts(r) && most == (kept < n_ctx ? kept : n_ctx)) return most;
-    return (most + STEP - 1) / STEP * STEP;
+    return kv_cuda_bound_slots(r, most);
 }
 
 static int fused_step(kv_cuda_runner *r, kv_seq *const *seqs, int n, const kv_trace *trace, kv_profile *profile,
@@ -410,7 +421,7 @@ static int fused_step(kv_cuda_runner *r, kv_seq *const *seqs, int n, const kv_tr
     int32_t due[KV_MAX_BATCH];
     int at[KV_MAX_BATCH], n_due = 0, most = 0, slots = bound_slots(r, seqs, n);
     int64_t before[KV_MAX_BATCH];
-    int64_t allocs = r->b->n_allocs;
+    int64_t allocs = r->b->base.books.n_allocs;
     for (int i = 0; i < n; i++)
         if (seqs[i]->row + 1 > most) most = seqs[i]->row + 1;
     int rc = r->membership || n != r->n_members ? set_members(r, seqs, n, err) : KV_OK;
@@ -424,7 +435,7 @@ static int fused_step(kv_cuda_runner *r, kv_seq *const *seqs, int n, const kv_tr
     }
     int on_device = !r->host_score && r->pooling.size == 1 && !(trace && trace->on_evict),
         in_graph = n_due && on_device;
-    rc = kv_cuda_decode_ready(r, graph_rows(r, most), slots, evicts(r) && on_device, err);
+    rc = kv_cuda_decode_ready(r, graph_rows(r, most), slots, kv_cuda_evicts(r) && on_device, err);
     if (rc) return rc;
     begin_burst(r);
     rc = kv_cuda_decode_step(r, graph_rows(r, most), slots, in_graph, profile, err);
@@ -433,7 +444,7 @@ static int fused_step(kv_cuda_runner *r, kv_seq *const *seqs, int n, const kv_tr
         if (in_graph) kv_cuda_row_reduced(r, due[i], r->setup->budget);
         account_reduced(r, due[i], before[i]);
     }
-    if (r->n_steps++) r->n_decode_allocs += r->b->n_allocs - allocs;
+    if (r->n_steps++) r->n_decode_allocs += r->b->base.books.n_allocs - allocs;
     return rc;
 }
 
@@ -449,7 +460,7 @@ static int plain_step(kv_cuda_runner *r, kv_seq *const *seqs, int n, const kv_tr
     int rc = kv_cuda_forward_rows(r, segs, n, trace, err);
     for (int i = 0; rc == KV_OK && i < n; i++) {
         int32_t row = seqs[i]->row;
-        int at = evicts(r) ? r->setup->budget + r->setup->buffer : 0;
+        int at = kv_cuda_evicts(r) ? r->setup->budget + r->setup->buffer : 0;
         int64_t before = kv_cuda_row_held(r, row);
         live += before;
         if (segs[i].status) return segs[i].status;
@@ -542,8 +553,9 @@ extern "C" int kv_cuda_runner_open(kv_engine *e, const kv_columns *c, const kv_s
 int kv_cuda_runner_open(kv_engine *e, const kv_columns *c, const kv_setup *setup, int max_seqs, kv_runner **out,
                         kv_error *err) {
     static const kv_runner_ops ops = {
-        close_runner, seq_open, seq_close, fork_seq, most_rows, piece_rows, forward, reduce,      sample,
-        step,         fetch,    top,       slots,    seq_bytes, counts,     finish,  read_logits,
+        close_runner, kv_cuda_need, kv_cuda_reserve, seq_open, seq_close,   fork_seq, most_rows,
+        piece_rows,   forward,      reduce,          sample,   step,        fetch,    top,
+        slots,        seq_bytes,    counts,          finish,   read_logits,
     };
     kv_cuda_backend *b = kv_cuda_backend_of(e);
     kv_cuda_runner *r = (kv_cuda_runner *)calloc(1, sizeof *r);
@@ -565,7 +577,7 @@ int kv_cuda_runner_open(kv_engine *e, const kv_columns *c, const kv_setup *setup
         close_runner(&r->base);
         return rc;
     }
-    r->host_score = evicts(r) && !setup->policy->score_cuda;
+    r->host_score = kv_cuda_evicts(r) && !setup->policy->score_cuda;
     /* the fused step fills one column of retention from a gate of type rg, and nothing from the host */
     int plain = !r->gated || b->gates.source->type == KV_GATE_RG;
     r->fused = b->type == KV_CUDA_BF16 && !r->host_sets && c->n_sets <= 1 && plain;

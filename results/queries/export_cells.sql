@@ -38,6 +38,8 @@ SELECT setting, cell_key, task, coalesce(variant, '') AS variant, version, coale
            'transformers_version', 'N/A', 'upper_git_hash', NULL, 'eot_token_id', NULL, 'max_length', n_ctx,
            'model_source', 'trimbench', 'system_instruction', NULL, 'system_instruction_sha', NULL,
            'fewshot_as_multiturn', NULL, 'chat_template', chat_template, 'chat_template_sha', chat_hash,
+           'start_time', (min(julianday(started)) OVER (PARTITION BY setting) - 2440587.5) * 86400.0,
+           'end_time', (max(julianday(finished)) OVER (PARTITION BY setting) - 2440587.5) * 86400.0,
            'total_evaluation_time_seconds',
            printf('%.3f', sum((julianday(finished) - julianday(started)) * 86400.0) OVER (PARTITION BY setting)))
            AS file,

@@ -113,10 +113,10 @@ static int files_are_read_and_cut_ones_are_errors(void) {
     }
     bad += create(b, &w, &m) || compare(b, &w, m, "file");
     b->ops->matrix_free(b, m);
-    size_t used = ((kv_cuda_backend *)b)->used[KV_USE_WEIGHTS];
+    size_t used = b->books.used[KV_USE_WEIGHTS];
     bad += ftruncate(fd, (off_t)n_bytes / 2) != 0;
     bad += b->ops->matrix_create(b, &w, &m, &err) != KV_EIO || !strstr(err.text, path) || m;
-    bad += ((kv_cuda_backend *)b)->used[KV_USE_WEIGHTS] != used;
+    bad += b->books.used[KV_USE_WEIGHTS] != used;
     bad += b->ops->matrices_end(b, &err) != KV_OK;
     b->ops->destroy(b);
     kv_map_close(&map);
