@@ -98,17 +98,24 @@ static constexpr int blocks_per_sm(int groups, int tiles, int steps) {
     return tiles == 1 && (groups <= 2 || (groups == 4 && steps == 1)) ? 2 : 1;
 }
 
-/* Launch: THREADS threads, any number of blocks in x, slices in y; shared memory: WARPS * TILES * 16 * 8 * GROUPS
- * floats. GROUPS: groups of 8 columns; TILES: tiles a block works on at once; STEPS: chunks in flight per buffer. One
- * long function, because its registers are the pipeline: two buffers of weights, one loading while the other is
- * multiplied, also across tiles. */
+/* Slices of n rows: a block has the columns of one.  Those of a tile lie side by side, so that they share what the L2
+ * cache holds of the weights. */
+template <int GROUPS> static __host__ __device__ constexpr int count_slices(int n) {
+    return GROUPS >= 4 ? (n + 8 * GROUPS - 1) / (8 * GROUPS) : 1;
+}
+
+/* Launch: THREADS threads, any number of blocks times slices; shared memory: WARPS * TILES * 16 * 8 * GROUPS floats.
+ * GROUPS: groups of 8 columns; TILES: tiles a block works on at once; STEPS: chunks in flight per buffer. One long
+ * function, because its registers are the pipeline: two buffers of weights, one loading while the other is multiplied,
+ * also across tiles. */
 template <int KIND, int GROUPS, int TILES, int STEPS>
 static __global__ void __launch_bounds__(THREADS, blocks_per_sm(GROUPS, TILES, STEPS))
     multiply_rows(kv_cuda_skinny a, int n_tiles) {
     extern __shared__ float red[]; /* (WARPS, TILES, GROUPS * 8 columns, 16 rows) */
     __shared__ float rstd[KV_SKINNY_ROWS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    if (GROUPS >= 4) a = slice_rows(a, blockIdx.y, 8 * GROUPS);
+    const int slices = count_slices<GROUPS>(a.n), step = gridDim.x / slices;
+    if (GROUPS >= 4) a = slice_rows(a, blockIdx.x % slices, 8 * GROUPS);
     const int n_chunks = a.n_in / CHUNK, from = run_start(warp, n_chunks), to = run_start(warp + 1, n_chunks);
     const int n_units = (n_tiles + TILES - 1) / TILES;
     pdl_trigger();
@@ -116,7 +123,7 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(GROUPS, TILES, S
     const __nv_bfloat16 *lo[TILES], *hi[TILES];
     frag buf[2][STEPS][TILES];
     uint4 col[2][STEPS][GROUPS]; /* the x that goes with them */
-    int unit = blockIdx.x;
+    int unit = blockIdx.x / slices;
     auto point = [&](int u) {
 #pragma unroll
         for (int t = 0; t < TILES; t++) {
@@ -178,8 +185,8 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(GROUPS, TILES, S
         rstd[threadIdx.x] = 1;
     }
 
-    for (; unit < n_units; unit += gridDim.x) {
-        int next = unit + gridDim.x;
+    for (; unit < n_units; unit += step) {
+        int next = unit + step;
         if (KIND == KV_SKINNY_RESIDUAL && GROUPS == 1) load_residual<TILES, COLUMNS>(a, unit * TILES, n_tiles, before);
 #pragma unroll
         for (int t = 0; t < TILES; t++)
@@ -236,24 +243,23 @@ static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream)
     if (!n_sm) return cudaErrorInvalidDevice;
     int units = (n_tiles + TILES - 1) / TILES, most = blocks_per_sm(GROUPS, TILES, STEPS) * n_sm;
     size_t shared = (size_t)WARPS * TILES * TILE * 8 * GROUPS * sizeof(float);
-    int slices = (a->n + 8 * GROUPS - 1) / (8 * GROUPS);
-    return pdl_launch(multiply_rows<KIND, GROUPS, TILES, STEPS>, dim3(units < most ? units : most, slices),
-                      dim3(THREADS), shared, pdl, stream, *a, n_tiles);
+    return pdl_launch(multiply_rows<KIND, GROUPS, TILES, STEPS>,
+                      dim3((units < most ? units : most) * count_slices<GROUPS>(a->n)), dim3(THREADS), shared, pdl,
+                      stream, *a, n_tiles);
 }
 
-/* Two tiles at a time read x half as often; with few tiles it is better to give every multiprocessor one.  A matrix
- * that stays in the L2 cache may be read again and again: then more and smaller blocks are better, or, where the tiles
- * alone are enough of them, warps of their own. */
+/* Two tiles at a time read x half as often; more and smaller blocks keep more loads on their way.  A matrix that stays
+ * in the L2 cache may be read again and again, by slices of 32 rows, or, where its tiles alone are enough of them, by
+ * warps of their own. */
 template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     enum { CACHED = 16 << 20, ENOUGH = 64 };
     int n_tiles = count_tiles((kv_skinny_kind)KIND, a), few = n_tiles <= 2 * multiprocessors();
     int cached = (size_t)n_tiles * TILE * a->n_in * sizeof *a->w <= CACHED;
     if (a->n <= 8) return launch<KIND, 1, 1, 4>(a, pdl, stream);
+    if (a->n <= 16) return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
     if (cached && a->n > KV_SKINNY_ROWS && n_tiles > ENOUGH)
         return kv_cuda_skinny_wide((kv_skinny_kind)KIND, a, pdl, stream);
-    if (cached && a->n > 16) return launch<KIND, 4, 1, 1>(a, pdl, stream);
-    if (a->n <= 16) return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
-    if (a->n <= 32) return few ? launch<KIND, 4, 1, 2>(a, pdl, stream) : launch<KIND, 4, 2, 2>(a, pdl, stream);
+    if (cached || a->n <= 32) return launch<KIND, 4, 1, 1>(a, pdl, stream);
     return few ? launch<KIND, 8, 1, 1>(a, pdl, stream) : launch<KIND, 8, 2, 1>(a, pdl, stream);
 }
 
