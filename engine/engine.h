@@ -192,7 +192,8 @@ typedef struct kv_generate_stats {
 int kv_generate(kv_engine *e, const kv_setup *s, const kv_generate_options *o, kv_generate_stats *stats, kv_error *err);
 
 /* What kv_generate with these options (like among them) takes at most besides what the engine holds now: kv and
- * workspace, the rest 0.  Exact when `like` has a prefix, except for captured graphs, which only the driver knows. */
+ * workspace, the rest 0.  Exact when `like` has a prefix, except for captured graphs, which only the driver knows;
+ * under a limit that leaves no room for a whole slab of pages a GPU's pool takes less. */
 int kv_generate_need(kv_engine *e, const kv_setup *s, const kv_generate_options *o, kv_memory *out, kv_error *err);
 
 /* Shared prefill (full only): one forward over tokens, with every column that any of the setups declares; kv_generate
