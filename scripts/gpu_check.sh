@@ -97,6 +97,7 @@ else
         gpu_check "$ROOT/scripts/common.sh" "$dir" || exit 1
 fi
 trimbench=$dir/trimbench
+export KV_TEST_BINARY=$trimbench # for tests that start it
 [ -x "$trimbench" ] || { echo "gpu_check: $trimbench is not there" >&2; exit 2; }
 
 # What this machine is: the commit of the build and the bandwidth of a copy come from doctor.

@@ -9,7 +9,8 @@ typedef struct cli_result {
     char *out, *err; /* NUL-terminated; free with cli_free */
 } cli_result;
 
-/* Splits `line` at blanks (no quoting) and runs KV_BINARY with it, input empty.  Fails the test when it cannot start.
+/* Splits `line` at blanks (no quoting) and runs the program of the build with it (that of KV_TEST_BINARY where that is
+ * set), input empty.  Fails the test when it cannot start.
  */
 cli_result cli_run(const char *line);
 /* The same with the arguments as they are; argv ends with NULL. */
