@@ -1,8 +1,8 @@
 /* attend_decode.cu - the fused decode step of one layer's attention: head norms, rotation, append, ring, attention.
  *
  * The step waits for this kernel in every layer, and most of its time is latency: so whatever does not depend on the
- * product in front (tables, angles, all slots but the newest) is fetched before that has ended, the newest slot goes
- * from registers to the tensor core without a way over memory, and a block has as many splits of its head as it takes
+ * product in front (tables, angles, all slots but the newest) is fetched before that has ended, the newest slot reaches
+ * the tensor core through shared memory and not through its page, and a block has as many splits of its head as it takes
  * to have all blocks on the GPU at once. */
 #include "engine/cuda/attend_decode.cuh"
 
@@ -205,12 +205,6 @@ static __global__ void __launch_bounds__(THREADS, PER_SM) attend_decode(const __
     }
 }
 
-static int multiprocessors(void) {
-    int device = 0, n = 0;
-    if (cudaGetDevice(&device) != cudaSuccess) return 0;
-    return cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device) == cudaSuccess ? n : 0;
-}
-
 /* As many as it takes for all blocks to run at once, two on each multiprocessor.  Long heads have large splits, and one
  * a block shares the GPU best. */
 static int choose_splits(int heads, int max_splits, int n_sm) {
@@ -235,7 +229,7 @@ size_t kv_cuda_decode_attend_scratch_bytes(int n, int n_kv_heads, int head_dim, 
 
 cudaError_t kv_cuda_decode_attend_slots(const kv_cuda_decode_attend *d, cudaStream_t stream) {
     decode_args a = {*d, d->splits, most_splits(d->most_slots), (float *)d->scratch};
-    int n_sm = multiprocessors();
+    int n_sm = kv_cuda_multiprocessors();
     if (d->n_heads > d->n_kv_heads * KV_CUDA_GROUP_MAX || d->n * d->n_kv_heads > KV_CUDA_COUNTERS ||
         d->scratch_bytes < kv_cuda_decode_attend_scratch_bytes(d->n, d->n_kv_heads, d->head_dim, d->most_slots) ||
         d->splits < 0 || d->splits > SPLITS_MOST)
