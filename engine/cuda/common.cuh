@@ -29,6 +29,13 @@ static inline int kv_cuda_ceil(int n, int by) {
     return (n + by - 1) / by;
 }
 
+/* Of the current device; 0 when it cannot be asked. */
+static inline int kv_cuda_multiprocessors(void) {
+    int device = 0, n = 0;
+    if (cudaGetDevice(&device) != cudaSuccess) return 0;
+    return cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device) == cudaSuccess ? n : 0;
+}
+
 /* One row cut into `chunks` blocks of `threads` threads, a vector each. */
 typedef struct kv_cuda_row_shape {
     int threads, chunks;

@@ -231,15 +231,9 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(GROUPS, TILES, S
     }
 }
 
-static int multiprocessors(void) {
-    int device = 0, n = 0;
-    if (cudaGetDevice(&device) != cudaSuccess) return 0;
-    return cudaDeviceGetAttribute(&n, cudaDevAttrMultiProcessorCount, device) == cudaSuccess ? n : 0;
-}
-
 template <int KIND, int GROUPS, int TILES, int STEPS>
 static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
-    int n_sm = multiprocessors(), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
+    int n_sm = kv_cuda_multiprocessors(), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
     if (!n_sm) return cudaErrorInvalidDevice;
     int units = (n_tiles + TILES - 1) / TILES, most = blocks_per_sm(GROUPS, TILES, STEPS) * n_sm;
     size_t shared = (size_t)WARPS * TILES * TILE * 8 * GROUPS * sizeof(float);
@@ -253,7 +247,7 @@ static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream)
  * warps of their own. */
 template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     enum { CACHED = 16 << 20, ENOUGH = 64 };
-    int n_tiles = count_tiles((kv_skinny_kind)KIND, a), few = n_tiles <= 2 * multiprocessors();
+    int n_tiles = count_tiles((kv_skinny_kind)KIND, a), few = n_tiles <= 2 * kv_cuda_multiprocessors();
     int cached = (size_t)n_tiles * TILE * a->n_in * sizeof *a->w <= CACHED;
     if (a->n <= 8) return launch<KIND, 1, 1, 4>(a, pdl, stream);
     if (a->n <= 16) return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
