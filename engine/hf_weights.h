@@ -17,7 +17,7 @@ size_t kv_hf_weights_n(const kv_hf_weights *w);
 const kv_st_tensor *kv_hf_weights_at(const kv_hf_weights *w, size_t i);
 /* NULL when absent. */
 const kv_st_tensor *kv_hf_weights_find(const kv_hf_weights *w, const char *name);
-/* The file that a tensor of this list lies in. */
+/* The file that a tensor of this list lies in, and its mapping. */
 const char *kv_hf_weights_file(const kv_hf_weights *w, const kv_st_tensor *t);
 const kv_map *kv_hf_weights_map(const kv_hf_weights *w, const kv_st_tensor *t);
 

@@ -30,8 +30,9 @@ int kv_most_slots(const kv_setup *s, const kv_shape *shape, int chunk, const kv_
 /* o->batch requests like o->like. */
 void kv_load_of(const kv_setup *s, const kv_generate_options *o, const kv_model_info *in, kv_load *out);
 
-/* Pages that all sequences hold at once, at most.  Exact, but where heads share a budget: their lengths may lie so that
- * the last page of each holds a single slot. */
+/* Pages that all sequences hold at once, at most.  Two cases are bounded only: heads that share a budget, whose lengths
+ * may lie so that the last page of each holds a single slot; and whole prompts without a shared prefill, which need not
+ * all be in at once. */
 int64_t kv_load_pages(const kv_load *l);
 
 /* Tokens before this are the first part of the prompt. */

@@ -44,10 +44,12 @@ typedef enum kv_pool {
 } kv_pool;
 
 /* Retention gates (arXiv 2512.03324, 2605.09649), fp32, matrices [out, in] row-major.  When a token is appended they
- * give lb = logsigmoid(z) of every KV head, z (n_kv_heads) from x (n_in): rg    x = hidden state after the input layer
- * norm       z = w2 silu(w1 x + b1) + bias rg2   x = k_0, v_0, k_1, v_1, ... (K rotated, V)        the same rg3   x of
- * rg2                                          z = w2 (silu(w1 x) * (up x)) + bias rg10  x of rg z = w2 silu(mid
- * silu(w1 x + b1) + mid_b) + bias */
+ * give lb = logsigmoid(z) of every KV head, z (n_kv_heads) from x (n_in):
+ *
+ *   rg    x = hidden state after the input layer norm   z = w2 silu(w1 x + b1) + bias
+ *   rg2   x = k_0, v_0, k_1, v_1, ... (K rotated, V)    the same
+ *   rg3   x of rg2                                      z = w2 (silu(w1 x) * (up x)) + bias
+ *   rg10  x of rg                                       z = w2 silu(mid silu(w1 x + b1) + mid_b) + bias */
 typedef enum kv_gate_type { KV_GATE_RG, KV_GATE_RG2, KV_GATE_RG3, KV_GATE_RG10, KV_GATE_TYPES } kv_gate_type;
 
 typedef struct kv_gate_layer {

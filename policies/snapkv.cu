@@ -1,8 +1,9 @@
 /* snapkv.cu - the score of snapkv.c (what the last queries look at) on a device, in three launches.
  *
- *   dot_keys      logits x[t][j] of the group's best query head: a product of (window x group) queries with the past
- * keys, in plain fp32; eight queries by four slots per thread keep it bound by arithmetic sum_rows      largest logit
- * and the weight 1 / (sum of exp * queries) of every row pool_means    mean over the rows, maximum over the neighbours
+ *   dot_keys    logits x[t][j] of the group's best query head: a product of (window x group) queries with the past
+ *               keys, in plain fp32; eight queries by four slots per thread keep it bound by arithmetic
+ *   sum_rows    largest logit and the weight 1 / (sum of exp * queries) of every row
+ *   pool_means  mean over the rows, maximum over the neighbours
  *
  * Every sum runs over the head's own slots in an order that depends on their number alone. */
 #include "policies/heads.cuh"

@@ -69,7 +69,9 @@ int kv_cache_extend(kv_cache *c, int n, kv_error *err) {
     size_t count = (size_t)c->n_layers * c->n_kv_heads;
     for (size_t i = 0; i < count; i++) {
         if (grow(c, i, pages_for(c->heads[i].n_slots + n)) == KV_OK) continue;
+        int limited = kv_page_pool_check(c->pool, err);
         for (size_t j = 0; j <= i; j++) drop_pages(c, j, pages_for(c->heads[j].n_slots));
+        if (limited) return limited;
         return kv_fail(err, KV_ENOMEM,
                        "out of memory for the KV cache (%.1f MiB held by this sequence): use a smaller --budget or "
                        "--batch, or a shorter prompt",

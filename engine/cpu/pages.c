@@ -98,8 +98,12 @@ static void slab_unmap(kv_page_pool *p, slab *s) {
     munmap(s, p->slab_bytes);
 }
 
+int kv_page_pool_check(const kv_page_pool *p, kv_error *err) {
+    return kv_books_check(p->books, p->layout.bytes, "another page of the KV cache", err);
+}
+
 void *kv_page_get(kv_page_pool *p) {
-    if (kv_books_check(p->books, p->layout.bytes, "a page", NULL)) return NULL;
+    if (kv_page_pool_check(p, NULL)) return NULL;
     slab *s = p->partial ? p->partial : slab_map(p);
     if (!s) return NULL;
     kv_books_add(p->books, KV_USE_CACHE, p->layout.bytes);

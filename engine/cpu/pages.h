@@ -14,6 +14,8 @@ void kv_page_pool_free(kv_page_pool *p);
 /* A page whose contents are of no use; NULL when the system has no memory or the books no room. */
 void *kv_page_get(kv_page_pool *p);
 void kv_page_put(kv_page_pool *p, void *page);
+/* KV_ENOMEM when it is the books that have no room for another page. */
+int kv_page_pool_check(const kv_page_pool *p, kv_error *err);
 
 const kv_page_layout *kv_page_pool_layout(const kv_page_pool *p);
 size_t kv_page_pool_bytes(const kv_page_pool *p);      /* handed out now */

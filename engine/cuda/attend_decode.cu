@@ -224,11 +224,11 @@ template <int D> static cudaError_t launch(const decode_args *a, int n_sm, cudaS
 }
 
 size_t kv_cuda_decode_attend_scratch_bytes(int n, int n_kv_heads, int head_dim, int most_slots) {
-    return (size_t)n * n_kv_heads * most_splits(most_slots) * part_floats(head_dim) * sizeof(float);
+    return (size_t)n * n_kv_heads * count_splits(most_slots) * part_floats(head_dim) * sizeof(float);
 }
 
 cudaError_t kv_cuda_decode_attend_slots(const kv_cuda_decode_attend *d, cudaStream_t stream) {
-    decode_args a = {*d, d->splits, most_splits(d->most_slots), (float *)d->scratch};
+    decode_args a = {*d, d->splits, count_splits(d->most_slots), (float *)d->scratch};
     int n_sm = kv_cuda_multiprocessors();
     if (d->n_heads > d->n_kv_heads * KV_CUDA_GROUP_MAX || d->n * d->n_kv_heads > KV_CUDA_COUNTERS ||
         d->scratch_bytes < kv_cuda_decode_attend_scratch_bytes(d->n, d->n_kv_heads, d->head_dim, d->most_slots) ||

@@ -28,14 +28,9 @@ static __host__ __device__ inline int split_width(int n) {
     return eighth < 128 ? 128 : eighth > 512 ? 512 : eighth;
 }
 
+/* Never falls as a head grows: that of the longest head is the most of any. */
 static __host__ __device__ inline int count_splits(int n) {
     return (n + split_width(n) - 1) / split_width(n);
-}
-
-/* The most splits of any head of at most n slots: their number never falls as a head grows beyond eight of them. */
-static inline int most_splits(int n) {
-    int most = count_splits(n);
-    return n > 1024 && most < 8 ? 8 : most;
 }
 
 /* Partial result of one split: COLUMNS x head_dim sums, then maximum and weight of each column. */

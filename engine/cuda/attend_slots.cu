@@ -100,7 +100,7 @@ static int units_of(int n_segs, int most_rows, int group) {
 size_t kv_cuda_attend_scratch_bytes(int n_segs, int most_rows, int n_heads, int n_kv_heads, int head_dim,
                                     int most_slots) {
     size_t units = (size_t)units_of(n_segs, most_rows, n_heads / n_kv_heads);
-    return units * n_kv_heads * most_splits(most_slots) * part_floats(head_dim) * sizeof(float);
+    return units * n_kv_heads * count_splits(most_slots) * part_floats(head_dim) * sizeof(float);
 }
 
 static cudaError_t launch(const slots_args *a, int units, cudaStream_t stream) {
@@ -133,7 +133,7 @@ static int units_at_once(const slots_args *a) {
 
 cudaError_t kv_cuda_attend_slots(const kv_cuda_attend *d, cudaStream_t stream) {
     int group = d->n_heads / d->n_kv_heads, units = units_of(d->n_segs, d->most_rows, group);
-    slots_args a = {*d, units / d->n_segs, 0, most_splits(d->most_slots), (float *)d->scratch};
+    slots_args a = {*d, units / d->n_segs, 0, count_splits(d->most_slots), (float *)d->scratch};
     if (group > KV_CUDA_GROUP_MAX) return cudaErrorInvalidValue;
     int most = units_at_once(&a);
     cudaError_t rc = most ? cudaSuccess : cudaErrorInvalidValue;

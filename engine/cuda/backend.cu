@@ -90,6 +90,7 @@ static int matrix_synth(kv_backend *base, uint64_t seed, uint64_t matrix, float 
     cudaError_t c = kv_cuda_fill_synth((*out)->data, b->type, (size_t)n_out * n_in, seed, matrix, std, b->stream);
     if (c == cudaSuccess) return KV_OK;
     matrix_free(base, *out);
+    *out = NULL;
     return kv_cuda_failed(c, "random weights", err);
 }
 

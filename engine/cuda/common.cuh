@@ -29,7 +29,7 @@ static inline int kv_cuda_ceil(int n, int by) {
     return (n + by - 1) / by;
 }
 
-/* Of the current device; 0: not known. */
+/* Of the current device; 0 when it cannot be asked. */
 static inline int kv_cuda_multiprocessors(void) {
     int device = 0, n = 0;
     if (cudaGetDevice(&device) != cudaSuccess) return 0;

@@ -38,7 +38,7 @@ typedef struct kv_cuda_segment {
     int32_t pos;         /* position of the first */
 } kv_cuda_segment;
 
-/* ---- rows.cu: elementwise work over rows ------------------------------------------------------------------------ */
+/* ---- rows.cu, append.cu, gate.cu: work over rows ----------------------------------------------------------------- */
 
 /* x (n, dim) fp32 = embed[token] (n_vocab, dim) of `type`. */
 cudaError_t kv_cuda_embed_rows(float *x, const void *embed, kv_cuda_type type, const int32_t *token, int n, int dim,
@@ -96,8 +96,7 @@ cudaError_t kv_cuda_gate_rows(const kv_cuda_gate *g, cudaStream_t stream);
 cudaError_t kv_cuda_pack_kv(void *out, const void *k, const void *v, kv_cuda_type type, int n, int n_kv_heads,
                             int head_dim, cudaStream_t stream);
 
-/* ---- attend_f32.cu: fp32 attention over the paged cache, for parity -----------------------------------------------
- */
+/* ---- attend_f32.cu: fp32 attention over the paged cache, for parity; mass_rows.cu -------------------------------- */
 
 /* Row i of a segment (n rows, the newest of its sequence, already appended) sees slots [0, n_slots - n + i].
  * q: rows of (n_heads, head_dim), stride q_stride elements, fp32; out (rows, n_heads * head_dim) fp32.  lse (rows,
@@ -124,16 +123,14 @@ cudaError_t kv_cuda_attend_f32(const kv_cuda_attend *a, cudaStream_t stream);
  * the rotated queries and lse of the attention before it.  One order whatever is packed together.  Both types. */
 cudaError_t kv_cuda_mass_rows(const kv_cuda_attend *a, cudaStream_t stream);
 
-/* ---- attend_slots.cu: bf16 attention of a few rows per sequence over the paged cache --------------------------------
- */
+/* ---- attend_slots.cu: bf16 attention of a few rows per sequence over the paged cache ----------------------------- */
 
 /* As kv_cuda_attend_f32; out (rows, n_heads * head_dim) bf16. */
 cudaError_t kv_cuda_attend_slots(const kv_cuda_attend *a, cudaStream_t stream);
 size_t kv_cuda_attend_scratch_bytes(int n_segs, int most_rows, int n_heads, int n_kv_heads, int head_dim,
                                     int most_slots);
 
-/* ---- attend_prompt.cu: bf16 causal attention of a whole prompt with itself ------------------------------------------
- */
+/* ---- attend_prompt.cu: bf16 causal attention of a whole prompt with itself; mass_prompt.cu ----------------------- */
 
 /* Row i sees rows [0, i] of the same prompt.  q: row i at q + i * q_stride, (n_heads, head_dim); k, v: row i at k + i *
  * kv_stride, (n_kv_heads, head_dim); out (n, n_heads * head_dim); lse (n, n_heads) or NULL.  head_dim 64, 96 or 128.
@@ -148,8 +145,7 @@ cudaError_t kv_cuda_mass_prompt(float *mass, const float *lse, const void *q, si
                                 size_t kv_stride, int n, int n_heads, int n_kv_heads, int head_dim, float scale,
                                 cudaStream_t stream);
 
-/* ---- reduce.cu: select and compact ----------------------------------------------------------------------------------
- */
+/* ---- reduce.cu: select and compact ------------------------------------------------------------------------------- */
 
 typedef struct kv_cuda_reduce {
     kv_cuda_heads heads; /* with scores */
@@ -167,6 +163,8 @@ cudaError_t kv_cuda_select_slots(const kv_cuda_reduce *r, cudaStream_t stream);
 /* Moves kept slots to the front (K, V, position, columns), sets n_slots, pushes the pages behind them. */
 cudaError_t kv_cuda_compact_slots(const kv_cuda_reduce *r, cudaStream_t stream);
 
+/* ---- slots.cu: copies of cached slots ---------------------------------------------------------------------------- */
+
 /* Brings one head to contiguous arrays (for the host's definition of a score, traces and tests); any may be NULL:
  * keys (n_slots, head_dim) fp32, values likewise, pos (n_slots), cols (n_cols, n_slots). */
 cudaError_t kv_cuda_gather_head(const kv_cuda_seq *seqs, int seq, const kv_page_layout *layout, int layer, int kv_head,
@@ -179,8 +177,7 @@ cudaError_t kv_cuda_copy_slots(const kv_cuda_seq *seqs, int dst, const kv_page_l
                                const kv_page_layout *sl, const int *cols, int n, int n_layers, int n_kv_heads,
                                cudaStream_t stream);
 
-/* ---- sample.cu ------------------------------------------------------------------------------------------------------
- */
+/* ---- sample.cu --------------------------------------------------------------------------------------------------- */
 
 typedef struct kv_cuda_sampling {
     float temperature, top_p, min_p; /* engine.h: kv_sampling */

@@ -193,7 +193,8 @@ typedef struct kv_cuda_runner {
 
     /* prompts */
     kv_cuda_buffer prompt, segments, mass, prompt_scratch, last;
-    int last_rows; /* rows of the last forward, whose x is still there */
+    kv_cuda_buffer gathered; /* a head on its way to a score on the host */
+    int last_rows;           /* rows of the last forward, whose x is still there */
 
     /* results */
     kv_cuda_token *published; /* pinned host (KV_CUDA_FLIGHTS, max_seqs) */
@@ -266,13 +267,13 @@ size_t kv_cuda_prompt_last_bytes(const kv_cuda_runner *r, int n_seqs);
 int kv_cuda_read_all_logits(kv_cuda_runner *r, int n, float *out, kv_error *err);
 
 /* decode.cu: the fused step over rows [0, n_rows), those that are active; reduces: with the reduction at M+B. */
+int kv_cuda_decode_step(kv_cuda_runner *r, int n_rows, int most_slots, int reduces, kv_profile *profile, kv_error *err);
 /* Buffers and graphs for such steps, so that the steps themselves neither allocate nor capture. */
 int kv_cuda_decode_ready(kv_cuda_runner *r, int n_rows, int most_slots, int may_reduce, kv_error *err);
 size_t kv_cuda_decode_bytes(const kv_cuda_runner *r, int n_rows);
 size_t kv_cuda_scores_bytes(const kv_cuda_runner *r, int n_rows, int most_slots);
 /* Before any buffer that they know moves. */
 void kv_cuda_drop_graphs(kv_cuda_runner *r);
-int kv_cuda_decode_step(kv_cuda_runner *r, int n_rows, int most_slots, int reduces, kv_profile *profile, kv_error *err);
 
 /* sampling.cu: next tokens of the rows that skip leaves in, from logits[row]; the results are published to pinned
  * memory, round robin. */
@@ -303,6 +304,8 @@ int kv_cuda_evict_pooled(kv_cuda_runner *r, int32_t row, int at, const kv_trace 
 /* host_policy.cu: definitions run on the host */
 int kv_cuda_observe_on_host(kv_cuda_runner *r, int layer, int n, const void *hidden, const void *k, const void *v,
                             const int32_t *pos, float *stats, kv_error *err);
+/* Bytes of device memory for a head of so many slots; 0 when scores are computed there. */
+size_t kv_cuda_gathered_bytes(const kv_cuda_runner *r, int most_slots);
 int kv_cuda_score_on_host(kv_cuda_runner *r, const kv_cuda_heads *h, const int32_t *rows, int n, kv_error *err);
 
 #endif

@@ -84,7 +84,6 @@ typedef struct host_head {
     float *keys, *cols, *queries, *score, *scratch;
     int32_t *pos;
     char *device; /* staging for gather_head: keys, cols, pos */
-    size_t device_bytes;
 } host_head;
 
 /* The group's last queries of one head, oldest first: (n, group, head_dim). */
@@ -145,6 +144,11 @@ static cudaError_t score_head(kv_cuda_runner *r, const kv_cuda_heads *h, int i, 
                            n * sizeof(float), cudaMemcpyHostToDevice, stream);
 }
 
+size_t kv_cuda_gathered_bytes(const kv_cuda_runner *r, int most_slots) {
+    size_t each = r->base.engine->model.info.shape.head_dim + r->layout.n_cols + 1;
+    return r->host_score ? most_slots * each * sizeof(float) : 0;
+}
+
 int kv_cuda_score_on_host(kv_cuda_runner *r, const kv_cuda_heads *h, const int32_t *rows, int n, kv_error *err) {
     size_t most = 0, w = h->window, d = h->head_dim, c = h->layout.n_cols;
     for (int i = 0; i < n; i++)
@@ -152,11 +156,11 @@ int kv_cuda_score_on_host(kv_cuda_runner *r, const kv_cuda_heads *h, const int32
     size_t floats = most * (d + c + 2 + w + 4) + w * h->group * d;
     host_head m = {};
     m.keys = (float *)malloc(floats * sizeof(float) + most * sizeof(int32_t));
-    m.device_bytes = most * (d + c + 1) * sizeof(float);
     int rc = m.keys ? KV_OK : kv_fail(err, KV_ENOMEM, "out of memory for a policy that runs on the host");
     if (rc == KV_OK)
-        rc = kv_cuda_take(r->b, KV_USE_WORKSPACE, m.device_bytes, "a policy that runs on the host", (void **)&m.device,
-                          err);
+        rc = kv_cuda_grow(r, &r->gathered, KV_USE_WORKSPACE, kv_cuda_gathered_bytes(r, (int)most),
+                          "a policy that runs on the host", err);
+    m.device = (char *)r->gathered.p;
     m.cols = m.keys + most * d;
     m.score = m.cols + most * c;
     m.scratch = m.score + most;
@@ -168,7 +172,8 @@ int kv_cuda_score_on_host(kv_cuda_runner *r, const kv_cuda_heads *h, const int32
                 cudaError_t e = score_head(r, h, i, rows[i], l, k, &m);
                 if (e != cudaSuccess) rc = kv_cuda_failed(e, "a policy that runs on the host", err);
             }
-    kv_cuda_give(r->b, KV_USE_WORKSPACE, m.device, m.device_bytes);
+    if (rc == KV_OK) /* the last scores may still be on their way from here */
+        rc = kv_cuda_check(cudaStreamSynchronize(r->b->stream), "a policy that runs on the host", err);
     free(m.keys);
     return rc;
 }

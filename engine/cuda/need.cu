@@ -5,7 +5,7 @@
  * size is the driver's. */
 #include "engine/cuda/engine.cuh"
 
-enum { MAX_PARTS = 12 };
+enum { MAX_PARTS = 13 };
 
 typedef struct part {
     kv_cuda_buffer *buffer;
@@ -52,11 +52,13 @@ static void list_forward(kv_cuda_runner *r, const kv_load *l, parts *p) {
 
 /* A prompt is reduced by itself, the captured step reduces all sequences at once. */
 static void list_eviction(kv_cuda_runner *r, const kv_load *l, parts *p) {
-    kv_cuda_evict_sizes one = kv_cuda_evict_bytes(r, 1, larger(most_before(l), l->fullest));
+    int longest = larger(most_before(l), l->fullest);
+    kv_cuda_evict_sizes one = kv_cuda_evict_bytes(r, 1, longest);
     kv_cuda_evict_sizes all = kv_cuda_evict_bytes(r, r->fused ? l->n : 1, kv_cuda_bound_slots(r, l->fullest));
     add(p, &r->score, larger(one.score, all.score), "scores");
     add(p, &r->kept, larger(one.kept, all.kept), "kept slots");
     add(p, &r->score_scratch, larger(one.scratch, all.scratch), "the scores of recent queries");
+    add(p, &r->gathered, kv_cuda_gathered_bytes(r, longest), "a policy that runs on the host");
 }
 
 static void list_parts(kv_cuda_runner *r, const kv_load *l, parts *p) {

@@ -48,7 +48,7 @@ static void close_runner(kv_runner *base) {
     kv_cuda_buffer *const workspaces[] = {&r->ring_memory,    &r->logits_memory, &r->decode,   &r->attend_scratch,
                                           &r->sample_scratch, &r->scores,        &r->kept,     &r->score,
                                           &r->score_scratch,  &r->prompt,        &r->segments, &r->mass,
-                                          &r->prompt_scratch, &r->last};
+                                          &r->prompt_scratch, &r->last,          &r->gathered};
     for (size_t i = 0; i < sizeof workspaces / sizeof *workspaces; i++)
         kv_cuda_give(b, KV_USE_WORKSPACE, workspaces[i]->p, workspaces[i]->bytes);
     kv_cuda_give(b, KV_USE_WORKSPACE, r->state, r->state_bytes);

@@ -38,7 +38,7 @@ typedef struct kv_cuda_skinny {
     const __nv_bfloat16 *w2; /* plain: more rows (n_out2, n_in), or NULL */
     int n_out, n_out2, n_in; /* n_in a multiple of 32 */
     const __nv_bfloat16 *x;  /* (n, n_in) */
-    int n;                   /* any number: slices of KV_SKINNY_ROWS run side by side */
+    int n;                   /* any number: slices of at most KV_SKINNY_ROWS run side by side */
     const float *squares;    /* (n, n_squares) partial sums of squares of the rows before the norm, or NULL: rstd = 1 */
     int n_squares, dim;      /* dim: elements of the normed row */
     float eps;
