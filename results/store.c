@@ -22,8 +22,9 @@
 
 enum { APPLICATION_ID = 0x5452494d }; /* "TRIM": other programs' databases are left alone */
 
-/* migrations[v] turns the tables of a file of version v into those of version v + 1; the views come after the last. */
-static const char *const migrations[KV_STORE_VERSION] = {kv_embedded_schema_sql, kv_embedded_migrate_2_sql};
+/* migrations[v] turns the tables of a file of version v into those of version v + 1; the views come after the last, and
+ * a change of theirs alone is an empty step. */
+static const char *const migrations[KV_STORE_VERSION] = {kv_embedded_schema_sql, kv_embedded_migrate_2_sql, ""};
 
 int kv_store_fail(kv_store *s, const char *doing, kv_error *err) {
     /* SQLite keeps no system error when a commit fails in writing the log; then errno still holds it. */
