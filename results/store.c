@@ -324,12 +324,13 @@ int kv_store_open_read(const char *path, kv_store **out, kv_error *err) {
 }
 
 int kv_store_open_existing(const char *path, kv_store **out, kv_error *err) {
-    kv_error why = {0};
+    kv_error why = {0}, unread = {0};
     *out = NULL;
     if (access(path, F_OK) != 0 && errno == ENOENT)
         return kv_fail(err, KV_ENOTFOUND, "%s does not exist: trimbench run writes it", path);
     int rc = kv_store_open(path, out, &why);
-    if (rc == KV_EIO && kv_store_open_read(path, out, NULL) == KV_OK) return KV_OK;
+    if (rc == KV_EIO && kv_store_open_read(path, out, &unread) == KV_OK) return KV_OK;
+    if (unread.code == KV_EUNSUPPORTED) why = unread, rc = unread.code; /* older: it would have to be changed */
     return rc ? kv_fail(err, rc, "%s", why.text) : KV_OK;
 }
 

@@ -724,14 +724,22 @@ static void creates_a_file_where_an_empty_one_is(void **state) {
 static void reports_paths_that_cannot_be_written(void **state) {
     (void)state;
     const char *file = in_folder("readonly.sqlite"), *dir = in_folder("locked"), *in_dir = in_folder("locked/x.sqlite");
+    const char *older = in_folder("older.sqlite");
     kv_store_close(open_ok(file));
-    assert_int_equal(chmod(file, 0444), 0);
+    kv_store_close(open_ok(older));
+    db_exec(older, "PRAGMA user_version = 2");
+    assert_int_equal(chmod(file, 0444) | chmod(older, 0444), 0);
     assert_int_equal(mkdir(dir, 0555), 0);
     assert_int_equal(chmod(folder, 0755), 0);
     pid_t pid = fork();
     if (!pid) {
         if (geteuid() == 0 && (setgroups(0, NULL) || setgid(65534) || setuid(65534))) _exit(9);
+        kv_store *s = NULL;
+        kv_error err = {0};
         int ok = open_fails(file, KV_EIO, "not writable") & open_fails(in_dir, KV_EIO, "no file can be made in");
+        ok &= kv_store_open_existing(file, &s, NULL) == KV_OK;
+        kv_store_close(s);
+        ok &= kv_store_open_existing(older, &s, &err) == KV_EUNSUPPORTED && strstr(err.text, "copy it") != NULL;
         _exit(ok ? 0 : 1);
     }
     wait_ok(pid);
