@@ -167,12 +167,14 @@ static void check_gnuplot(doctor *d, const char *program) {
 /* What the weights take: 4 bytes each in fp32, 2 in bf16, and 1 with a scale per 64 in the CPU's 8-bit format; and one
  * token of the full cache. */
 static void say_memory(doctor *d, const kv_identity *id) {
-    double n = (double)id->n_params, gib = 1 << 30;
+    const double gib = 1 << 30;
     double slot = 4.0 * id->shape.head_dim * id->shape.n_kv_heads * id->shape.n_layers;
     say(d, OK, "weights",
         "%.1f M: CPU fast %.2f GiB, CPU exact %.2f GiB, GPU fast %.2f GiB, GPU exact %.2f GiB; cache %.1f KiB a token "
         "(exact: twice that)",
-        n / 1e6, n * (1 + 4.0 / 64) / gib, n * 4 / gib, n * 2 / gib, n * 4 / gib, slot / 1024);
+        (double)id->n_params / 1e6, kv_identity_weight_bytes(id, KV_FAST, KV_CPU) / gib,
+        kv_identity_weight_bytes(id, KV_EXACT, KV_CPU) / gib, kv_identity_weight_bytes(id, KV_FAST, KV_CUDA) / gib,
+        kv_identity_weight_bytes(id, KV_EXACT, KV_CUDA) / gib, slot / 1024);
 }
 
 /* The default model by its hash; another one by opening it. */

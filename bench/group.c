@@ -1,14 +1,14 @@
 /* group.c - cells that differ only in policy, budget and buffer, run side by side over blocks of items.
  *
  * With full prefill the forward pass over a prompt is the same for all of them, so it is done once per item: a block
- * of prefixes is built, every cell runs over the block, the prefixes are dropped.  A block is as large as memory
- * allows, because the last sequences of a block decode in a batch that is no longer full. */
+ * of prefixes is built, every cell runs over the block, the prefixes are dropped.  A block is as large as a third of
+ * the memory allows, because the last sequences of a block decode in a batch that is no longer full. */
 #include "bench/sweep.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-static const size_t SOFT_BYTES = (size_t)3 << 29; /* 1.5 GiB of prefixes is enough for any block ... */
+static const size_t SOFT_BYTES = (size_t)3 << 29; /* 1.5 GiB of prefixes is enough for any block of two batches */
 
 /* Cells of the group that still need this item, as setups; *n_jobs counts their missing samples. */
 static int wanting(const kv_sweep *s, size_t first, size_t last, int item, kv_setup *setups, size_t *n_jobs) {
@@ -52,11 +52,10 @@ static size_t room_left(const kv_sweep *s) {
 /* Prefixes for as many items from sh->at on as one block may hold. */
 static int make_block(kv_sweep *s, size_t first, size_t last, int n_items, kv_setup *setups, kv_shared *sh,
                       kv_error *err) {
-    size_t bytes = 0, biggest = 0, hard = room_left(s) / 3;
-    if (hard < SOFT_BYTES) hard = SOFT_BYTES;
+    size_t bytes = 0, biggest = 0, hard = room_left(s) / 3; /* the rest is for the sequences that fork them */
     for (sh->n = 0; sh->at + sh->n < n_items;) {
         if (*s->io->cancel) return kv_fail(err, KV_ECANCEL, "interrupted");
-        if (sh->n && bytes >= SOFT_BYTES && (sh->n >= 2 * s->batch || bytes + biggest > hard)) return KV_OK;
+        if (sh->n && (bytes + biggest > hard || (bytes >= SOFT_BYTES && sh->n >= 2 * s->batch))) return KV_OK;
         int rc = make_prefix(s, first, last, sh->at + sh->n, setups, sh);
         if (rc && sh->n) return KV_OK; /* memory is full: go on with what there is */
         const kv_prefix *p = sh->prefix[sh->n++];

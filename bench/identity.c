@@ -163,6 +163,11 @@ done:
     return rc;
 }
 
+double kv_identity_weight_bytes(const kv_identity *id, kv_numerics numerics, kv_device_kind device) {
+    const double int8_g64 = 1 + 4.0 / 64; /* a scale for 64 weights */
+    return (double)id->n_params * (numerics == KV_EXACT ? 4 : device == KV_CUDA ? 2 : int8_g64);
+}
+
 int kv_identity_load_tokenizer(kv_identity *id, kv_error *err) {
     kv_checkpoint *src = NULL;
     int rc = kv_checkpoint_open(id->model_path, id->max_ctx, &src, err);

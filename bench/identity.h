@@ -8,6 +8,7 @@
 #include "bench/options.h"
 #include "bench/paths.h"
 #include "engine/chat.h"
+#include "engine/engine.h"
 #include "engine/gates.h"
 #include "engine/generation.h"
 #include "engine/synth.h"
@@ -41,6 +42,8 @@ int kv_identity_resolve(const kv_opts *o, size_t i, const kv_paths *p, kv_identi
 
 /* Reads hashes, shape and tokenizer of a resolved identity; the caller frees with kv_identity_free. */
 int kv_identity_load(kv_identity *id, kv_error *err);
+/* Bytes of a loaded model's weights as an engine would hold them. */
+double kv_identity_weight_bytes(const kv_identity *id, kv_numerics numerics, kv_device_kind device);
 /* The same without hashes and without a shape check: tokenizer and chat template only. */
 int kv_identity_load_tokenizer(kv_identity *id, kv_error *err);
 /* Another chat template than the file's, with its hash. */

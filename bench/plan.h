@@ -94,8 +94,8 @@ void kv_plan_free(kv_plan *p);
 /* 1 when the cells may share prefixes: same task, prefill, query order, numerics and max-new. */
 int kv_plan_same_group(const kv_plan_cell *a, const kv_plan_cell *b);
 
-/* plan_print.c: one line per cell with predicted KV bytes per sequence, and what would not fit into free_bytes, the
- * memory of the host or of the device that the cells run on. */
+/* plan_print.c: one line per cell with predicted KV bytes per sequence, and what with the weights would not fit into
+ * free_bytes, the memory of the host or of the device that the cells run on. */
 int kv_plan_print(const kv_plan *p, int batch, int64_t free_bytes, FILE *f, kv_error *err);
 /* What stands in the way of a cell, each after two blanks, as the last column; frees notes. */
 void kv_plan_add_notes(kv_table *t, kv_string *notes);

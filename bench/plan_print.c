@@ -60,6 +60,7 @@ static void add_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int t
     const kv_policy *policy = c->policy->policy;
     char prefill[24];
     kv_string notes = {0};
+    const double gib = 1 << 30;
     int slots = 0;
     int64_t bytes = 0;
     if (longest) { /* else no prompt fits */
@@ -67,6 +68,7 @@ static void add_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int t
         bytes = (int64_t)kv_plan_sequence_bytes(policy, &m->shape, c->numerics, slots);
     }
     kv_prefill_text(c->chunk, prefill);
+    double all = kv_identity_weight_bytes(m, c->numerics, c->device) + (double)bytes * batch;
     kv_table_add(t, task_name(task));
     kv_table_add(t, variant_name(task));
     kv_table_add(t, c->policy->canonical);
@@ -86,9 +88,9 @@ static void add_cell(const kv_plan *p, const kv_plan_cell *c, int longest, int t
                        m->n_ctx);
     if (longest && longest + c->max_new > m->n_ctx)
         kv_string_addf(&notes, "  %d of %d new tokens fit behind the longest prompt", m->n_ctx - longest, c->max_new);
-    if (bytes * batch > room)
-        kv_string_addf(&notes, "  would not fit: %.1f GiB for a batch of %d, %.1f GiB free",
-                       (double)bytes * batch / (1 << 30), batch, (double)room / (1 << 30));
+    if (all > (double)room)
+        kv_string_addf(&notes, "  would not fit: %.2f GiB with the weights for a batch of %d, %.2f GiB free", all / gib,
+                       batch, (double)room / gib);
     kv_plan_add_notes(t, &notes);
 }
 

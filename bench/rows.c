@@ -23,7 +23,7 @@ static kv_value value_of(const void *list, size_t i, size_t k) {
         v.text = at;
     } else if (f->type == KV_ROW_INT) {
         memcpy(&whole, at, sizeof whole);
-        v.number = (double)whole;
+        v.number = whole < 0 ? NAN : (double)whole;
     } else {
         memcpy(&v.number, at, sizeof v.number);
     }

@@ -26,7 +26,7 @@ typedef struct kv_speed_spec {
     int batch; /* 0 = the largest that fits */
 } kv_speed_spec;
 
-/* What came out; NAN = not measured. */
+/* What came out; NAN, and whole numbers below 0, = not measured. */
 typedef struct kv_speed_row {
     char status[16]; /* "" while the cell goes on */
     char model[96], weights[64], backend[32], cache_type[8], gpu[256], policy[192], prefill[24], numerics[16],

@@ -10,12 +10,6 @@
 
 static const double gib = 1 << 30;
 
-/* Bytes of weights as they would be held; 0 when only the file knows. */
-static double weight_bytes(const kv_identity *m, kv_numerics numerics, kv_device_kind device) {
-    double per_weight = numerics == KV_EXACT ? 4 : device == KV_CUDA ? 2 : 1;
-    return m->synth ? per_weight * (double)kv_synth_params(m->synth) : 0;
-}
-
 static double cache_bytes(const kv_speed_spec *s, const kv_identity *m, int *slots) {
     const kv_policy *p = s->policy->policy;
     int batch = s->batch ? s->batch : 1, held = s->ctx + s->max_new;
@@ -56,7 +50,7 @@ static int find_room(const kv_opts *o, const kv_identity *m, int on_gpu, kv_devi
 static void add_cell(const kv_speed_spec *s, const kv_identity *m, kv_device_kind device, double room, kv_table *t) {
     char model[96], prefill[24];
     int slots;
-    double w = weight_bytes(m, s->numerics, device), cache = cache_bytes(s, m, &slots);
+    double w = kv_identity_weight_bytes(m, s->numerics, device), cache = cache_bytes(s, m, &slots);
     kv_string notes = {0};
     kv_file_title(m->model_path, model, sizeof model);
     kv_prefill_text(s->chunk, prefill);
@@ -70,9 +64,10 @@ static void add_cell(const kv_speed_spec *s, const kv_identity *m, kv_device_kin
     kv_table_add_count(t, s->batch, "max");
     kv_table_add_count(t, s->max_new, "0");
     kv_table_add_count(t, slots, "0");
-    kv_table_addf(t, w > 0 ? "%.2f" : "-", w / gib);
+    kv_table_addf(t, "%.2f", w / gib);
     kv_table_addf(t, "%.2f", cache / gib);
     if (s->ctx + s->max_new > m->n_ctx) kv_string_addf(&notes, "  cannot run: the model's context is %d", m->n_ctx);
+    if (m->synth && device == KV_CPU) kv_string_add(&notes, "  cannot run: random weights are for a GPU");
     if ((s->policy->policy->needs & KV_NEED_GATES) && !m->gates_path[0] && !m->synth_gates)
         kv_string_add(&notes, "  cannot run: no gates");
     if (w + cache > room)

@@ -123,6 +123,7 @@ int kv_speed_end(kv_speed *x, kv_speed_cell *c, const char *status, const char *
     int rc = c->run_id ? KV_OK : kv_speed_begin(x, c, err);
     if (rc == KV_OK && c->n_reps) rc = store_sums(x, c, err);
     if (rc == KV_OK) rc = kv_store_end_run(x->store, c->run_id, status, error, err);
+    if (!r->batch) r->batch = -1; /* the largest one was not found */
     snprintf(r->status, sizeof r->status, "%s", status);
     snprintf(r->error, sizeof r->error, "%.255s", error ? error : "");
     kv_speed_sum_up(c);

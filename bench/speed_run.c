@@ -54,7 +54,10 @@ static void start_row(const kv_speed *x, const kv_speed_spec *s, kv_speed_row *r
                                &r->mem_workspace,      &r->mem_graphs,     &r->mem_sum,
                                &r->device_free_before, &r->device_used,    &r->device_free_after,
                                &r->mem_unaccounted};
+    int64_t *const uncounted[] = {&r->kv_bytes_peak, &r->kv_live_peak, &r->weight_bytes,  &r->evictions, &r->moved,
+                                  &r->triggers,      &r->page_allocs,  &r->decode_allocs, &r->steps};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++) *unknown[i] = NAN;
+    for (size_t i = 0; i < sizeof uncounted / sizeof *uncounted; i++) *uncounted[i] = -1;
     kv_file_title(x->models[s->model].model_path, r->model, sizeof r->model);
     snprintf(r->policy, sizeof r->policy, "%s", s->policy->canonical);
     kv_prefill_text(s->chunk, r->prefill);

@@ -43,7 +43,8 @@ static const struct {
     {"prefill/s, decode/s", "Tokens per second of the whole batch, sum of tokens over sum of seconds."},
     {"no answer", "Samples that ended by themselves and held no answer."},
     {"tokens, cut off", "Generated tokens per sample, and how many of the n samples had to be stopped at the limit "
-                        "(max new) before they ended by themselves. Their answers are graded as far as they got."},
+                        "(max new) or the end of the context before they ended by themselves. Their answers are graded "
+                        "as far as they got."},
 };
 
 static void add_what(kv_string *t, const kv_table_plan *plan, const kv_cell *cells, size_t n) {

@@ -22,8 +22,9 @@
 
 enum { APPLICATION_ID = 0x5452494d }; /* "TRIM": other programs' databases are left alone */
 
-/* migrations[v] turns the tables of a file of version v into those of version v + 1; the views come after the last. */
-static const char *const migrations[KV_STORE_VERSION] = {kv_embedded_schema_sql, kv_embedded_migrate_2_sql};
+/* migrations[v] turns the tables of a file of version v into those of version v + 1; the views come after the last, and
+ * a change of theirs alone is an empty step. */
+static const char *const migrations[KV_STORE_VERSION] = {kv_embedded_schema_sql, kv_embedded_migrate_2_sql, ""};
 
 int kv_store_fail(kv_store *s, const char *doing, kv_error *err) {
     /* SQLite keeps no system error when a commit fails in writing the log; then errno still holds it. */
@@ -323,12 +324,13 @@ int kv_store_open_read(const char *path, kv_store **out, kv_error *err) {
 }
 
 int kv_store_open_existing(const char *path, kv_store **out, kv_error *err) {
-    kv_error why = {0};
+    kv_error why = {0}, unread = {0};
     *out = NULL;
     if (access(path, F_OK) != 0 && errno == ENOENT)
         return kv_fail(err, KV_ENOTFOUND, "%s does not exist: trimbench run writes it", path);
     int rc = kv_store_open(path, out, &why);
-    if (rc == KV_EIO && kv_store_open_read(path, out, NULL) == KV_OK) return KV_OK;
+    if (rc == KV_EIO && kv_store_open_read(path, out, &unread) == KV_OK) return KV_OK;
+    if (unread.code == KV_EUNSUPPORTED) why = unread, rc = unread.code; /* older: it would have to be changed */
     return rc ? kv_fail(err, rc, "%s", why.text) : KV_OK;
 }
 

@@ -6,7 +6,7 @@
 
 #include "results/store.h"
 
-enum { KV_STORE_VERSION = 2, KV_STORE_WAIT_MS = 10000 };
+enum { KV_STORE_VERSION = 3, KV_STORE_WAIT_MS = 10000 };
 
 struct kv_store {
     sqlite3 *db;

@@ -88,6 +88,11 @@ static int is_unit(const char *p) {
     return !letters;
 }
 
+/* Between these characters a/b would mean another value than the fraction. */
+static int is_bound(char before, char behind) {
+    return (before && strchr("^_/", before)) || (behind && strchr("^!0123456789", behind));
+}
+
 static size_t strip(const char *p, char *out, size_t size) {
     size_t n = 0, read, written;
     int open = 0; /* wrappers whose brace is still to come; formulas have none inside them */
@@ -101,7 +106,9 @@ static size_t strip(const char *p, char *out, size_t size) {
         } else if (open && *p == '}') {
             open--;
             read = 1;
-        } else if ((read = fraction(p, out + n, size - n, &written))) {
+        } else if ((read = fraction(p, out + n + behind_digit, size - n - (size_t)behind_digit, &written)) &&
+                   !is_bound(n ? out[n - 1] : 0, p[read])) {
+            if (behind_digit) out[n++] = ' '; /* 2\frac12 is not 21/2 */
             n += written;
         } else if (starts(p, "\\dfrac") || starts(p, "\\tfrac") || starts(p, "\\cfrac")) {
             out[n++] = '\\';
@@ -110,6 +117,8 @@ static size_t strip(const char *p, char *out, size_t size) {
             out[n++] = '\\';
             out[n++] = '\\';
             read = 2;
+        } else if (behind_digit && (read = strspn(p, " \t\n~")) && isdigit((unsigned char)p[read])) {
+            out[n++] = ' '; /* nor is 2 1/2 */
         } else if (!(read = dressing(p))) {
             out[n++] = *p;
             read = 1;

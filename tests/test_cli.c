@@ -678,6 +678,9 @@ static void speed_records_what_does_not_fit_and_goes_on(void **state) {
     cJSON_Delete(rows);
     rows = run_json(with_db(SPEED "--policy full --ctx 400 --batch 1,max --device-memory 0.001", db), 1);
     assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 1), "error"), "for weights"));
+    static const char *const unknown[] = {"batch", "kv_bytes_peak", "weight_bytes", "evictions", "steps", "mem_sum"};
+    for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
+        assert_true(cJSON_IsNull(cJSON_GetObjectItem(cJSON_GetArrayItem(rows, 1), unknown[i])));
     cJSON_Delete(rows);
 #undef SMALL
 }
@@ -690,7 +693,13 @@ static void a_dry_run_of_speed_predicts_bytes(void **state) {
     assert_non_null(strstr(r.out, "would not fit"));
     assert_non_null(strstr(r.out, "cannot run: the model's context"));
     assert_non_null(strstr(r.out, "cannot run: no gates"));
+    assert_non_null(strstr(r.out, "cannot run: random weights are for a GPU"));
     assert_non_null(strstr(r.out, "16 cells"));
+    cli_free(&r);
+    /* weights alone are too much: of a file's model, too */
+    r = cli_run("speed --model " TINY " --policy full --ctx 16 --batch 1 --dry-run --backend cpu --device-memory 1e-5");
+    assert_int_equal(r.code, 0);
+    assert_non_null(strstr(r.out, "would not fit"));
     cli_free(&r);
 }
 

@@ -346,6 +346,12 @@ static void prints_what_would_be_held(void **state) {
     assert_non_null(strstr(text, "2 cells"));
     /* 96 slots are 6 pages for each of 2 layers and 2 heads: 16 slots of K and V in fp16, positions and the mass */
     assert_non_null(strstr(text, " 96       101376"));
+    /* the cache of a batch alone would fit, but not beside the weights */
+    f = fmemopen(text, sizeof text, "w");
+    assert_non_null(f);
+    assert_int_equal(kv_plan_print(&p, 1, 600000, f, NULL), KV_OK);
+    fclose(f);
+    assert_non_null(strstr(text, "would not fit: 0.00 GiB with the weights"));
     kv_plan_free(&p);
 }
 

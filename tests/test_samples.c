@@ -51,6 +51,22 @@ static void batch_and_sharing_change_no_sample(void **state) {
     free(expected);
 }
 
+/* Room for some of the 40 prompts, and then none for the sequences, were it not kept. */
+static void shared_prompts_leave_room_under_a_limit(void **state) {
+    static const char sweep[] = "run --model golden/tiny-llama.gguf --prompt-variant short --task needle:words=40 "
+                                "--policy full,window --budget 16 --limit 40 --batch 2 --max-new 4 --threads 1 --quiet "
+                                "--db %s %s";
+    char line[1024];
+    (void)state;
+    snprintf(line, sizeof line, sweep, scratch_path(&scratch_dir, "alone.sqlite"), "--no-share");
+    cli_expect(line, 0, "");
+    snprintf(line, sizeof line, sweep, scratch_path(&scratch_dir, "tight.sqlite"), "--device-memory 0.014");
+    cli_expect(line, 0, "");
+    char *expected = dump("alone.sqlite");
+    expect_same("tight.sqlite", expected);
+    free(expected);
+}
+
 /* What is missing comes back in another order and in other batches than in a straight run. */
 static void samples_lost_at_random_come_back_the_same(void **state) {
     (void)state;
@@ -104,6 +120,7 @@ static void streams_are_named_by_seed_item_and_sample(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batch_and_sharing_change_no_sample),
+        cmocka_unit_test(shared_prompts_leave_room_under_a_limit),
         cmocka_unit_test(samples_lost_at_random_come_back_the_same),
         cmocka_unit_test(more_samples_and_more_items_extend_a_cell),
         cmocka_unit_test(samples_of_an_item_differ),

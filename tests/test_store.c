@@ -576,6 +576,29 @@ static void migrates_a_file_of_version_1(void **state) {
     assert_int_equal(db_int(path, "SELECT count(*) FROM sample WHERE rule IS NULL AND reason IS NULL"), 1);
 }
 
+/* The figures of such files came from views that did not count what the context cut off. */
+static void gives_a_file_of_version_2_the_views_of_today(void **state) {
+    (void)state;
+    const char *path = in_folder("two.sqlite");
+    kv_cell *c;
+    size_t n;
+    kv_error err = {0};
+    kv_store *s = open_ok(path);
+    int64_t run = begin(s, KEY_A, "one", 0);
+    add(s, run, "i0", 0, 1);
+    kv_store_close(s);
+    db_exec(path, "UPDATE sample SET stop = 'context', answered = 0; DROP VIEW cell; DROP VIEW cell_sample;"
+                  "CREATE VIEW cell_sample AS SELECT * FROM sample WHERE 0; PRAGMA user_version = 2");
+    s = open_ok(path);
+    assert_int_equal(kv_store_cells(s, NULL, 0, &c, &n, &err), KV_OK);
+    assert_int_equal(n, 1);
+    assert_int_equal(c[0].n, 1);
+    assert_int_equal(c[0].n_length, 1);
+    assert_int_equal(c[0].n_no_answer, 0);
+    free(c);
+    kv_store_close(s);
+}
+
 static void rolls_a_failed_migration_back(void **state) {
     (void)state;
     const char *path = in_folder("clash.sqlite");
@@ -701,14 +724,22 @@ static void creates_a_file_where_an_empty_one_is(void **state) {
 static void reports_paths_that_cannot_be_written(void **state) {
     (void)state;
     const char *file = in_folder("readonly.sqlite"), *dir = in_folder("locked"), *in_dir = in_folder("locked/x.sqlite");
+    const char *older = in_folder("older.sqlite");
     kv_store_close(open_ok(file));
-    assert_int_equal(chmod(file, 0444), 0);
+    kv_store_close(open_ok(older));
+    db_exec(older, "PRAGMA user_version = 2");
+    assert_int_equal(chmod(file, 0444) | chmod(older, 0444), 0);
     assert_int_equal(mkdir(dir, 0555), 0);
     assert_int_equal(chmod(folder, 0755), 0);
     pid_t pid = fork();
     if (!pid) {
         if (geteuid() == 0 && (setgroups(0, NULL) || setgid(65534) || setuid(65534))) _exit(9);
+        kv_store *s = NULL;
+        kv_error err = {0};
         int ok = open_fails(file, KV_EIO, "not writable") & open_fails(in_dir, KV_EIO, "no file can be made in");
+        ok &= kv_store_open_existing(file, &s, NULL) == KV_OK;
+        kv_store_close(s);
+        ok &= kv_store_open_existing(older, &s, &err) == KV_EUNSUPPORTED && strstr(err.text, "copy it") != NULL;
         _exit(ok ? 0 : 1);
     }
     wait_ok(pid);
@@ -855,6 +886,7 @@ int main(void) {
         cmocka_unit_test(leaves_runs_of_the_living_and_of_other_machines_alone),
         cmocka_unit_test(migrates_a_file_of_version_0_and_keeps_its_rows),
         cmocka_unit_test(migrates_a_file_of_version_1),
+        cmocka_unit_test(gives_a_file_of_version_2_the_views_of_today),
         cmocka_unit_test(rolls_a_failed_migration_back),
         cmocka_unit_test(refuses_a_file_of_a_newer_version),
         cmocka_unit_test(refuses_what_is_not_a_results_file),

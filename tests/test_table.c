@@ -95,6 +95,20 @@ static void prints_rows_in_every_format(void **state) {
     prints(KV_CSV, 0, "policy,bytes,seconds,unknown,share\r\n");
 }
 
+static void what_was_not_counted_is_missing(void **state) {
+    static const row none[] = {{"h2o", -1, 1, NAN, 1}, {"full", 0, 2, NAN, 1}};
+    char text[256] = "";
+    (void)state;
+    FILE *f = fmemopen(text, sizeof text, "w");
+    assert_non_null(f);
+    assert_int_equal(kv_rows_print(f, KV_CSV, fields, 2, none, sizeof *none, 2, NULL), KV_OK);
+    assert_int_equal(kv_rows_print(f, KV_JSON, fields, 2, none, sizeof *none, 1, NULL), KV_OK);
+    assert_int_equal(kv_rows_print(f, KV_TABLE, fields, 3, none, sizeof *none, 2, NULL), KV_OK);
+    fclose(f);
+    assert_string_equal(text, "policy,bytes\r\nh2o,\r\nfull,0\r\n{\"policy\":\"h2o\",\"bytes\":null}\n"
+                              "policy  bytes  seconds\nh2o         -     1.00\nfull        0     2.00\n");
+}
+
 static void reports_a_full_device(void **state) {
     kv_error err = {0};
     FILE *f = fopen("/dev/full", "w");
@@ -111,6 +125,7 @@ int main(void) {
         cmocka_unit_test(draws_a_rule_and_headings_without_rows),
         cmocka_unit_test(breaks_a_long_list_of_constants),
         cmocka_unit_test(prints_rows_in_every_format),
+        cmocka_unit_test(what_was_not_counted_is_missing),
         cmocka_unit_test(reports_a_full_device),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
