@@ -20,8 +20,6 @@ enum { COMMON = 10, SHORT = 4096 };
 typedef struct {
     kv_fill fill; /* first: fill.h */
     kv_words words;
-    int reshuffle;
-    uint64_t seed;
 } cwe;
 
 enum { EXAMPLE, EXAMPLE_ANSWER, CONTEXT, ANSWERS };
@@ -77,7 +75,7 @@ static void put_list(const cwe *p, int i, kv_rng *rng, counts c, int numbered, k
         list->failed = 1;
         entries = 0;
     }
-    kv_rng shuffle = kv_rng_open(p->seed, UINT64_MAX - (p->reshuffle ? 1 + (uint64_t)i : 0));
+    kv_rng shuffle = kv_fill_shuffle(&p->fill, i);
     if (entries) kv_rng_shuffle(&shuffle, order, entries, entries);
     for (size_t k = 0; k < entries; k++) {
         size_t at = order[k], common = COMMON * c.common;
@@ -98,7 +96,7 @@ static void put_list(const cwe *p, int i, kv_rng *rng, counts c, int numbered, k
 
 static void cwe_text(const void *impl, int i, size_t units, kv_text *values) {
     const cwe *p = impl;
-    kv_rng rng = kv_rng_open(p->seed, (uint64_t)i);
+    kv_rng rng = kv_rng_open(p->fill.seed, (uint64_t)i);
     int small = p->fill.tokens < SHORT;
     put_list(p, i, &rng, small ? (counts){20, 3, 1} : (counts){40, 10, 3}, 1, &values[EXAMPLE],
              &values[EXAMPLE_ANSWER]);
@@ -111,13 +109,13 @@ static int open_cwe(const kv_source_args *a, kv_source_state *out, kv_error *err
     out->impl = p;
     out->slots = slots;
     out->n_items = (int)kv_source_param(a, "n");
-    p->reshuffle = (int)kv_source_param(a, "reshuffle");
-    p->seed = a->seed;
     int rc = kv_words_open(a->root, &p->words, err);
     if (rc) return rc;
     p->fill = (kv_fill){.text = cwe_text,
                         .measure = a->measure,
                         .task = a->task,
+                        .seed = a->seed,
+                        .reshuffle = (int)kv_source_param(a, "reshuffle"),
                         .impl = p,
                         .tokens = kv_source_param(a, "tokens"),
                         .least = COMMON + 1,

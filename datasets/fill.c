@@ -60,6 +60,10 @@ static int search(attempt *a, size_t *units, kv_error *err) {
     return a->made == lo ? KV_OK : measure(a, lo, &tokens, err);
 }
 
+kv_rng kv_fill_shuffle(const kv_fill *f, int i) {
+    return kv_rng_open(f->seed, UINT64_MAX - (f->reshuffle ? 1 + (uint64_t)i : 0));
+}
+
 int kv_fill_prepare(kv_fill *f, kv_error *err) {
     kv_text values[KV_SLOTS] = {{0}};
     attempt a = {f, 0, values, 0};

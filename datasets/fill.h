@@ -8,6 +8,7 @@
 #ifndef KV_FILL_H
 #define KV_FILL_H
 
+#include "datasets/rng.h"
 #include "datasets/source.h"
 
 typedef struct kv_fill {
@@ -19,7 +20,12 @@ typedef struct kv_fill {
     int64_t tokens;     /* the target */
     size_t least, most; /* units */
     size_t start;       /* first guess */
+    uint64_t seed;
+    int reshuffle; /* 0: shuffles are alike in every item, as in the reference */
 } kv_fill;
+
+/* The numbers that shuffle item i. */
+kv_rng kv_fill_shuffle(const kv_fill *f, int i);
 
 /* Sets start from item 0.  KV_EARG when even the least number of units is too long: the text says how long. */
 int kv_fill_prepare(kv_fill *f, kv_error *err);

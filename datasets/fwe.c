@@ -21,9 +21,7 @@ typedef char coded[LETTERS + 1];
 
 typedef struct {
     kv_fill fill; /* first: fill.h */
-    int reshuffle;
     size_t vocabulary;
-    uint64_t seed;
 } fwe;
 
 enum { CONTEXT, ANSWERS };
@@ -66,8 +64,8 @@ static void fwe_text(const void *impl, int i, size_t units, kv_text *values) {
     coded *word = calloc(v, sizeof *word);
     size_t *deal = malloc(v * sizeof *deal), *rank = malloc(n * sizeof *rank), *order = malloc(n * sizeof *order);
     if (word && deal && rank && order) {
-        kv_rng rng = kv_rng_open(p->seed, (uint64_t)i);
-        kv_rng shuffle = kv_rng_open(p->seed, UINT64_MAX - (p->reshuffle ? 1 + (uint64_t)i : 0));
+        kv_rng rng = kv_rng_open(p->fill.seed, (uint64_t)i);
+        kv_rng shuffle = kv_fill_shuffle(&p->fill, i);
         draw_vocabulary(&rng, word, v);
         kv_rng_shuffle(&shuffle, deal, v, v);
         size_t words = deal_ranks(n, v, rank);
@@ -96,8 +94,6 @@ static int open_fwe(const kv_source_args *a, kv_source_state *out, kv_error *err
     out->impl = p;
     out->slots = slots;
     out->n_items = (int)kv_source_param(a, "n");
-    p->reshuffle = (int)kv_source_param(a, "reshuffle");
-    p->seed = a->seed;
     int64_t tokens = kv_source_param(a, "tokens"), room = (tokens - a->max_new) / TOKENS_PER_WORD;
     if (room < 5)
         return kv_fail(err, KV_EARG, "fwe: tokens=%lld is too short: %lld words are no vocabulary", (long long)tokens,
@@ -106,6 +102,8 @@ static int open_fwe(const kv_source_args *a, kv_source_state *out, kv_error *err
     p->fill = (kv_fill){.text = fwe_text,
                         .measure = a->measure,
                         .task = a->task,
+                        .seed = a->seed,
+                        .reshuffle = (int)kv_source_param(a, "reshuffle"),
                         .impl = p,
                         .tokens = tokens,
                         .least = LEAST_WORDS / STEP,

@@ -32,8 +32,7 @@ typedef struct {
     kv_haystack hay;     /* ESSAY */
     unsigned char *ends; /* (hay.n_words) */
     kv_words words;
-    int keys, values, queries, reshuffle;
-    uint64_t seed;
+    int keys, values, queries;
 } niah;
 
 /* The needles of one item. */
@@ -92,7 +91,7 @@ static void draw_key(const niah *p, kv_rng *rng, item *it, int k) {
 
 static void draw_item(const niah *p, int i, kv_rng *rng, item *it) {
     size_t order[DEPTHS];
-    kv_rng shuffle = kv_rng_open(p->seed, UINT64_MAX - (p->reshuffle ? 1 + (uint64_t)i : 0));
+    kv_rng shuffle = kv_fill_shuffle(&p->fill, i);
     memset(it, 0, sizeof *it);
     it->n = p->keys * p->values;
     kv_rng_shuffle(&shuffle, order, (size_t)it->n, (size_t)it->n);
@@ -187,7 +186,7 @@ static void put_query(const niah *p, const item *it, kv_text *values) {
 
 static void niah_text(const void *impl, int i, size_t units, kv_text *values) {
     const niah *p = impl;
-    kv_rng rng = kv_rng_open(p->seed, (uint64_t)i);
+    kv_rng rng = kv_rng_open(p->fill.seed, (uint64_t)i);
     const char *type = kv_magic_name(p->value_kind);
     int one = p->queries * p->values == 1;
     item it;
@@ -213,8 +212,6 @@ static int open_niah(const kv_source_args *a, kv_source_state *out, kv_error *er
     p->queries = (int)kv_source_param(a, "queries");
     p->keys = (int)kv_source_param(a, "keys");
     p->values = (int)kv_source_param(a, "values");
-    p->reshuffle = (int)kv_source_param(a, "reshuffle");
-    p->seed = a->seed;
     if (p->keys < p->queries) p->keys = p->queries; /* as the reference does */
     if (p->keys * p->values > DEPTHS)
         return kv_fail(err, KV_EARG, "niah: %d keys with %d values each are more than %d needles", p->keys, p->values,
@@ -230,6 +227,8 @@ static int open_niah(const kv_source_args *a, kv_source_state *out, kv_error *er
     p->fill = (kv_fill){.text = niah_text,
                         .measure = a->measure,
                         .task = a->task,
+                        .seed = a->seed,
+                        .reshuffle = (int)kv_source_param(a, "reshuffle"),
                         .impl = p,
                         .tokens = kv_source_param(a, "tokens"),
                         .least = (size_t)(p->keys * p->values),

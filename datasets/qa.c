@@ -17,8 +17,6 @@
 typedef struct {
     kv_fill fill; /* first: fill.h */
     kv_qa qa;
-    int reshuffle;
-    uint64_t seed;
 } qa_source;
 
 enum { CONTEXT, QUERY, ANSWERS };
@@ -65,8 +63,8 @@ static void choose_documents(const qa_source *p, const kv_qa_question *q, kv_rng
 static void qa_text(const void *impl, int i, size_t units, kv_text *values) {
     const qa_source *p = impl;
     const kv_qa_question *q = &p->qa.questions[i];
-    kv_rng rng = kv_rng_open(p->seed, (uint64_t)i);
-    kv_rng shuffle = kv_rng_open(p->seed, UINT64_MAX - (p->reshuffle ? 1 + (uint64_t)i : 0));
+    kv_rng rng = kv_rng_open(p->fill.seed, (uint64_t)i);
+    kv_rng shuffle = kv_fill_shuffle(&p->fill, i);
     size_t most = units > q->n_gold ? units : q->n_gold, scratch = most + p->qa.n_docs + q->n_related;
     choice c = {malloc(most * sizeof *c.list), 0, calloc(p->qa.n_docs, 1)};
     size_t *order = malloc(scratch * sizeof *order);
@@ -96,8 +94,6 @@ static int open_qa(const kv_source_args *a, kv_source_state *out, kv_error *err)
     out->impl = p;
     out->slots = slots;
     out->n_items = (int)kv_source_param(a, "n");
-    p->reshuffle = (int)kv_source_param(a, "reshuffle");
-    p->seed = a->seed;
     int rc = kv_qa_open(a->qa_data, hotpot ? KV_HOTPOTQA : KV_SQUAD, &p->qa, err);
     if (rc) return rc;
     if ((size_t)out->n_items > p->qa.n_questions)
@@ -106,6 +102,8 @@ static int open_qa(const kv_source_args *a, kv_source_state *out, kv_error *err)
     p->fill = (kv_fill){.text = qa_text,
                         .measure = a->measure,
                         .task = a->task,
+                        .seed = a->seed,
+                        .reshuffle = (int)kv_source_param(a, "reshuffle"),
                         .impl = p,
                         .tokens = kv_source_param(a, "tokens"),
                         .least = 1,

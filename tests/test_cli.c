@@ -31,20 +31,6 @@ static const char *with_db(const char *line, const char *name) {
     return text;
 }
 
-/* Runs a line that prints one JSON object a line; *objects is an array.  Checks the exit code. */
-static cJSON *run_json(const char *line, int code) {
-    cli_result r = cli_run(line);
-    if (r.code != code) fail_msg("trimbench %s: exit %d, expected %d:\n%s%s", line, r.code, code, r.out, r.err);
-    cJSON *all = cJSON_CreateArray();
-    for (char *p = strtok(r.out, "\n"); p; p = strtok(NULL, "\n")) {
-        cJSON *one = cJSON_Parse(p);
-        if (!one) fail_msg("no JSON: %s", p);
-        cJSON_AddItemToArray(all, one);
-    }
-    cli_free(&r);
-    return all;
-}
-
 static int64_t count_in(const char *db, const char *sql) {
     return db_int(scratch_path(&scratch_dir, db), sql);
 }
@@ -273,7 +259,7 @@ static void prints_one_object_per_cell(void **state) {
         "status", "policy",     "task",       "budget",        "buffer",        "prefill",      "n",    "accuracy",
         "stderr", "peak_slots", "mean_slots", "kv_bytes_peak", "prefill_tok_s", "decode_tok_s", "error"};
     cJSON *cells =
-        run_json(with_db(RUN "--policy full,window,h2o --budget 32 --buffer 8 --limit 3 --max-new 40 --format json",
+        cli_json(with_db(RUN "--policy full,window,h2o --budget 32 --buffer 8 --limit 3 --max-new 40 --format json",
                          "json.sqlite"),
                  0);
     assert_int_equal(cJSON_GetArraySize(cells), 3);
@@ -294,7 +280,7 @@ static void prints_one_object_per_cell(void **state) {
 
 static void failed_cells_are_rows_and_the_sweep_goes_on(void **state) {
     (void)state;
-    cJSON *cells = run_json(
+    cJSON *cells = cli_json(
         with_db(RUN "--policy trimkv,window --budget 32 --limit 2 --max-new 8 --format json", "fail.sqlite"), 1);
     assert_int_equal(cJSON_GetArraySize(cells), 2);
     const cJSON *a = cJSON_GetArrayItem(cells, 0), *b = cJSON_GetArrayItem(cells, 1);
@@ -306,7 +292,7 @@ static void failed_cells_are_rows_and_the_sweep_goes_on(void **state) {
 
 static void gates_of_another_shape_are_a_failed_cell(void **state) {
     (void)state;
-    cJSON *cells = run_json(with_db(RUN "--policy trimkv,window --gates " KV_SOURCE_DIR
+    cJSON *cells = cli_json(with_db(RUN "--policy trimkv,window --gates " KV_SOURCE_DIR
                                         "/policies/trimkv-smollm2-135m --budget 32 --limit 2 --max-new 8 --format json",
                                     "shape.sqlite"),
                             1);
@@ -324,7 +310,7 @@ static void a_prompt_longer_than_the_context_is_a_failed_cell(void **state) {
                 "--limit 2 --quiet --format json",
                 "long.sqlite");
     for (int again = 0; again < 2; again++) { /* the second time nothing is left to do */
-        cJSON *cells = run_json(line, 1);
+        cJSON *cells = cli_json(line, 1);
         assert_int_equal(cJSON_GetArraySize(cells), 2);
         for (int i = 0; i < 2; i++) {
             assert_string_equal(text_of(cJSON_GetArrayItem(cells, i), "status"), "error");
@@ -337,7 +323,7 @@ static void a_prompt_longer_than_the_context_is_a_failed_cell(void **state) {
 static void a_task_that_cannot_be_opened_is_a_failed_cell(void **state) {
     (void)state;
     cJSON *cells =
-        run_json(with_db(RUN "--task needle:words=100,countdown_0.5k --haystack nowhere --policy full --limit 2 "
+        cli_json(with_db(RUN "--task needle:words=100,countdown_0.5k --haystack nowhere --policy full --limit 2 "
                              "--max-new 4 --format json",
                          "task.sqlite"),
                  1);
@@ -350,7 +336,7 @@ static void a_task_that_cannot_be_opened_is_a_failed_cell(void **state) {
 
 static void a_cell_out_of_time_is_a_row(void **state) {
     (void)state;
-    cJSON *cells = run_json(
+    cJSON *cells = cli_json(
         with_db(RUN "--policy full --timeout 0.000001 --limit 2 --max-new 40 --format json", "time.sqlite"), 1);
     assert_string_equal(text_of(cJSON_GetArrayItem(cells, 0), "status"), "timeout");
     cJSON_Delete(cells);
@@ -394,11 +380,11 @@ static void raising_the_limit_extends_a_cell(void **state) {
     (void)state;
     char *first, *second;
     cJSON *cells =
-        run_json(with_db(RUN "--policy h2o --budget 16 --max-new 12 --limit 2 --format json", "grow.sqlite"), 0);
+        cli_json(with_db(RUN "--policy h2o --budget 16 --max-new 12 --limit 2 --format json", "grow.sqlite"), 0);
     assert_true(number_of(cJSON_GetArrayItem(cells, 0), "n") == 2);
     cJSON_Delete(cells);
     first = db_dump(scratch_path(&scratch_dir, "grow.sqlite"));
-    cells = run_json(
+    cells = cli_json(
         with_db(RUN "--policy h2o --budget 16 --max-new 12 --limit 5 --batch 2 --format json", "grow.sqlite"), 0);
     assert_true(number_of(cJSON_GetArrayItem(cells, 0), "n") == 5);
     cJSON_Delete(cells);
@@ -492,7 +478,7 @@ static void generate_prints_everything_needed_to_compare_engines(void **state) {
         "--numerics exact --ignore-eos --json";
     char traced[512];
     snprintf(traced, sizeof traced, "%s --policy h2o --budget 8 --buffer 4 --trace", line);
-    cJSON *full = run_json(line, 0), *few = run_json(traced, 0);
+    cJSON *full = cli_json(line, 0), *few = cli_json(traced, 0);
     const cJSON *a = cJSON_GetArrayItem(full, 0), *b = cJSON_GetArrayItem(few, 0);
     assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(a, "ids")), 20);
     assert_int_equal(cJSON_GetArraySize(cJSON_GetObjectItem(a, "top")), 20);
@@ -514,8 +500,8 @@ static void generate_prints_everything_needed_to_compare_engines(void **state) {
 
 static void generate_without_eviction_ignores_the_policy(void **state) {
     (void)state;
-    cJSON *a = run_json("generate --model " TINY " --prompt hello --max-new 12 --json", 0);
-    cJSON *b = run_json("generate --model " TINY " --prompt hello --max-new 12 --json --policy snapkv --budget 400", 0);
+    cJSON *a = cli_json("generate --model " TINY " --prompt hello --max-new 12 --json", 0);
+    cJSON *b = cli_json("generate --model " TINY " --prompt hello --max-new 12 --json --policy snapkv --budget 400", 0);
     char *x = cJSON_Print(cJSON_GetObjectItem(cJSON_GetArrayItem(a, 0), "ids"));
     char *y = cJSON_Print(cJSON_GetObjectItem(cJSON_GetArrayItem(b, 0), "ids"));
     assert_string_equal(x, y);
@@ -561,7 +547,7 @@ static void tokenize_prints_ids(void **state) {
 static void speed_prints_one_object_per_cell(void **state) {
     (void)state;
     cJSON *rows =
-        run_json(with_db(SPEED "--policy full,window --budget 32 --buffer 8 --ctx 64 --batch 1,2 --max-new 20 "
+        cli_json(with_db(SPEED "--policy full,window --budget 32 --buffer 8 --ctx 64 --batch 1,2 --max-new 20 "
                                "--reps 2 --threads 1",
                          "speed1.sqlite"),
                  0);
@@ -581,7 +567,7 @@ static void speed_prints_one_object_per_cell(void **state) {
     assert_true(number_of(cJSON_GetArrayItem(rows, 0), "bytes_per_step") >
                 number_of(cJSON_GetArrayItem(rows, 1), "bytes_per_step"));
     cJSON_Delete(rows);
-    rows = run_json(
+    rows = cli_json(
         with_db(SPEED "--policy full,trimkv --ctx 16,510 --batch 1,max --max-new 8 --reps 1", "speed2.sqlite"), 1);
     assert_int_equal(cJSON_GetArraySize(rows), 8);
     assert_string_equal(text_of(cJSON_GetArrayItem(rows, 0), "status"), "done");
@@ -595,7 +581,7 @@ static void speed_records_every_repetition(void **state) {
     (void)state;
     const char *db = "speed3.sqlite";
     cJSON_Delete(
-        run_json(with_db(SPEED "--policy full,h2o --budget 32 --buffer 8 --ctx 64 --batch 2 --max-new 20 --reps 3 "
+        cli_json(with_db(SPEED "--policy full,h2o --budget 32 --buffer 8 --ctx 64 --batch 2 --max-new 20 --reps 3 "
                                "--prefill-reps 2 --threads 1",
                          db),
                  0));
@@ -611,7 +597,7 @@ static void speed_records_every_repetition(void **state) {
     assert_int_equal(count_in(db, "SELECT count(DISTINCT cell_key) FROM run"), 2);
     /* the same cells again are new runs of the same keys */
     cJSON_Delete(
-        run_json(with_db(SPEED "--policy full --ctx 64 --batch 2 --max-new 20 --reps 1 --prefill-reps 0", db), 0));
+        cli_json(with_db(SPEED "--policy full --ctx 64 --batch 2 --max-new 20 --reps 1 --prefill-reps 0", db), 0));
     assert_int_equal(count_in(db, "SELECT count(*) FROM run"), 3);
     assert_int_equal(count_in(db, "SELECT count(DISTINCT cell_key) FROM run"), 2);
     cli_expect(with_db("plot --gnuplot /nowhere/gnuplot", db), 3, "no cell");
@@ -619,7 +605,7 @@ static void speed_records_every_repetition(void **state) {
 
 static void speed_covers_ten_cycles_unless_told_otherwise(void **state) {
     (void)state;
-    cJSON *rows = run_json(
+    cJSON *rows = cli_json(
         with_db(SPEED "--policy full,window --budget 16 --buffer 16,4 --ctx 20 --batch 1 --reps 1", "speed4.sqlite"),
         0);
     assert_int_equal(cJSON_GetArraySize(rows), 3);
@@ -649,7 +635,7 @@ static void speed_records_what_does_not_fit_and_goes_on(void **state) {
     static const char *const want[] = {"done", "done", "oom", "oom", "done", "done", "oom", "oom"};
     const char *db = "speed6.sqlite";
     int64_t most[2];
-    cJSON *rows = run_json(with_db(SMALL "35 --ctx 400 --batch 1,64,max", db), 1);
+    cJSON *rows = cli_json(with_db(SMALL "35 --ctx 400 --batch 1,64,max", db), 1);
     for (int i = 0; i < 6; i++) assert_string_equal(text_of(cJSON_GetArrayItem(rows, i), "status"), want[i]);
     assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 2), "error"), "KV cache and buffers of a batch of 64"));
     for (int i = 0; i < 2; i++) {
@@ -663,20 +649,20 @@ static void speed_records_what_does_not_fit_and_goes_on(void **state) {
     for (int i = 0; i < 2; i++) { /* one more is one too many */
         char line[256];
         snprintf(line, sizeof line, SMALL "35 --ctx 400 --batch %d,%d", (int)most[i], (int)most[i] + 1);
-        rows = run_json(with_db(line, db), 1);
+        rows = cli_json(with_db(line, db), 1);
         assert_string_equal(text_of(cJSON_GetArrayItem(rows, i), "status"), "done");
         assert_string_equal(text_of(cJSON_GetArrayItem(rows, 2 + i), "status"), "oom");
         cJSON_Delete(rows);
     }
     /* a prompt that does not fit, then one that does; not even one sequence; not even the weights */
-    rows = run_json(with_db(SMALL "455 --ctx 400,40 --batch 1 --numerics exact", db), 1);
+    rows = cli_json(with_db(SMALL "455 --ctx 400,40 --batch 1 --numerics exact", db), 1);
     assert_string_equal(text_of(cJSON_GetArrayItem(rows, 0), "status"), "oom");
     assert_string_equal(text_of(cJSON_GetArrayItem(rows, 3), "status"), "done");
     cJSON_Delete(rows);
-    rows = run_json(with_db(SMALL "13 --ctx 400 --batch max", db), 1);
+    rows = cli_json(with_db(SMALL "13 --ctx 400 --batch max", db), 1);
     assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 0), "error"), "one sequence takes"));
     cJSON_Delete(rows);
-    rows = run_json(with_db(SPEED "--policy full --ctx 400 --batch 1,max --device-memory 0.001", db), 1);
+    rows = cli_json(with_db(SPEED "--policy full --ctx 400 --batch 1,max --device-memory 0.001", db), 1);
     assert_non_null(strstr(text_of(cJSON_GetArrayItem(rows, 1), "error"), "for weights"));
     static const char *const unknown[] = {"batch", "kv_bytes_peak", "weight_bytes", "evictions", "steps", "mem_sum"};
     for (size_t i = 0; i < sizeof unknown / sizeof *unknown; i++)
@@ -723,7 +709,7 @@ static void paper_lists_and_predicts_published_tables(void **state) {
 static void paper_sets_published_beside_measured(void **state) {
     (void)state;
     /* the tiny model's context is too short: every cell fails, the published values stand */
-    cJSON *rows = run_json(
+    cJSON *rows = cli_json(
         with_db("paper trimkv-table5 --backend cpu --model " TINY " --quiet --format json --reps 1", "paper.sqlite"),
         1);
     assert_int_equal(cJSON_GetArraySize(rows), 12);

@@ -23,16 +23,7 @@ static cJSON *measure(const char *cells, double limit, int code) {
              "speed --backend cuda --model synth:tiny --budget 32 --buffer 8 --max-new 30 --reps 1 --warmup 1 --quiet "
              "--format json %s%s --db %s",
              limited, cells, scratch_path(&scratch_dir, "speed.sqlite"));
-    cli_result r = cli_run(line);
-    if (r.code != code) fail_msg("trimbench %s: exit %d, expected %d:\n%s%s", line, r.code, code, r.out, r.err);
-    cJSON *all = cJSON_CreateArray();
-    for (char *p = strtok(r.out, "\n"); p; p = strtok(NULL, "\n")) {
-        cJSON *one = cJSON_Parse(p);
-        if (!one) fail_msg("no JSON: %s", p);
-        cJSON_AddItemToArray(all, one);
-    }
-    cli_free(&r);
-    return all;
+    return cli_json(line, code);
 }
 
 static const char *text_of(const cJSON *rows, int i, const char *field) {

@@ -3,6 +3,24 @@
 
 enum { WARPS = RUNS, THREADS = 32 * WARPS };
 
+/* rstd of every row into shared memory; a batch of partial sums is loaded at once. */
+static __device__ void load_rstd(const kv_cuda_skinny &a, float *rstd) {
+    enum { BATCH = 8 };
+    int warp = threadIdx.x / 32, lane = threadIdx.x % 32, rows = a.n;
+    for (int n = warp; n < rows; n += WARPS) {
+        const float *p = a.squares + (size_t)n * a.n_squares;
+        float sum = 0, s[BATCH];
+        for (int i0 = lane; i0 < a.n_squares; i0 += 32 * BATCH) {
+#pragma unroll
+            for (int k = 0; k < BATCH; k++) s[k] = i0 + 32 * k < a.n_squares ? __ldcg(p + i0 + 32 * k) : 0;
+#pragma unroll
+            for (int k = 0; k < BATCH; k++) sum += s[k];
+        }
+        for (int d = 16; d; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
+        if (lane == 0) rstd[n] = rsqrtf(sum / (float)a.dim + a.eps);
+    }
+}
+
 /* Sum of the warps' runs, in order; red is (WARPS, TILES, columns, 16 rows). */
 template <int TILES, int COLUMNS> static __device__ inline float sum_runs(const float *red, int tile, int n, int row) {
     float v = 0;
@@ -180,7 +198,7 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(GROUPS, TILES, S
     fetch_x(col[0], from);
     fetch_x(col[1], from + STEPS);
     if (a.squares) {
-        load_rstd<WARPS>(a, 0, a.n, rstd);
+        load_rstd(a, rstd);
     } else if (threadIdx.x < KV_SKINNY_ROWS) {
         rstd[threadIdx.x] = 1;
     }

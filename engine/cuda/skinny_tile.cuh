@@ -60,24 +60,6 @@ KV_DEVICE void tile_rows(const kv_cuda_skinny &a, int tile, int lane, const __nv
     *hi = w + (size_t)min(tile * TILE + r + 8, n - 1) * k;
 }
 
-/* rstd of rows [first, first + count) into shared memory; a batch of partial sums is loaded at once. */
-template <int WARPS> static __device__ void load_rstd(const kv_cuda_skinny &a, int first, int count, float *rstd) {
-    enum { BATCH = 8 };
-    int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    for (int n = warp; n < count; n += WARPS) {
-        const float *p = a.squares + (size_t)(first + n) * a.n_squares;
-        float sum = 0, s[BATCH];
-        for (int i0 = lane; i0 < a.n_squares; i0 += 32 * BATCH) {
-#pragma unroll
-            for (int k = 0; k < BATCH; k++) s[k] = i0 + 32 * k < a.n_squares ? __ldcg(p + i0 + 32 * k) : 0;
-#pragma unroll
-            for (int k = 0; k < BATCH; k++) sum += s[k];
-        }
-        for (int d = 16; d; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
-        if (lane == 0) rstd[n] = rsqrtf(sum / (float)a.dim + a.eps);
-    }
-}
-
 KV_DEVICE float swiglu(float gate, float up) {
     return gate / (1 + __expf(-gate)) * up;
 }

@@ -114,7 +114,7 @@ KV_DEVICE void put_residual(const kv_cuda_skinny &a, const columns &c, int n_til
     }
 }
 
-/* rstd of the block's columns: all of a warp's at once, each summed as load_rstd does. */
+/* rstd of the block's columns: all of a warp's at once, each summed as load_rstd of skinny.cu does. */
 KV_DEVICE void load_rstds(const kv_cuda_skinny &a, const columns &c, float *rstd) {
     enum { EACH = COLUMNS / WARPS };
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;

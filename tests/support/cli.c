@@ -91,6 +91,19 @@ pid_t cli_start(const char *line) {
     return pid;
 }
 
+cJSON *cli_json(const char *line, int code) {
+    cli_result r = cli_run(line);
+    if (r.code != code) fail_msg("trimbench %s: exit %d, expected %d:\n%s%s", line, r.code, code, r.out, r.err);
+    cJSON *all = cJSON_CreateArray();
+    for (char *p = strtok(r.out, "\n"); p; p = strtok(NULL, "\n")) {
+        cJSON *one = cJSON_Parse(p);
+        if (!one) fail_msg("no JSON: %s", p);
+        cJSON_AddItemToArray(all, one);
+    }
+    cli_free(&r);
+    return all;
+}
+
 void cli_expect(const char *line, int code, const char *text) {
     cli_result r = cli_run(line);
     if (r.code != code || !strstr(r.err, text))
