@@ -13,8 +13,13 @@ int kv_context_end(const kv_request *q) {
     return q->n_context > 0 && q->n_context < q->n_prompt ? q->n_context : q->n_prompt;
 }
 
+/* Slots of a sequence from which nothing leaves, at its end: the last token is never appended. */
+static int all_slots(const kv_request *q, int limit) {
+    return q->n_prompt + largest(limit - 1, 0);
+}
+
 int kv_most_slots(const kv_setup *s, const kv_shape *shape, int chunk, const kv_request *q, int limit) {
-    int all = q->n_prompt + largest(limit - 1, 0); /* the last token is never appended */
+    int all = all_slots(q, limit);
     if (s->policy->never_evicts) return all;
     int kept = kv_pooled_most(s, kv_pooling_of(s, shape), all);
     if (!chunk || q->prefix) kept = largest(q->n_prompt, kept) + 1;
@@ -38,7 +43,7 @@ void kv_load_of(const kv_setup *s, const kv_generate_options *o, const kv_model_
         out->rows = forked ? rest : largest(context, rest);
         out->start = kept + rest;
     }
-    int all = q->n_prompt + largest(limit - 1, 0);
+    int all = all_slots(q, limit);
     out->most = evicts ? least(at, all) : all;
     out->fullest = out->shares ? kv_pooled_most(s, pooling, all) : out->most;
 }
