@@ -177,7 +177,7 @@ static void add_axes(script *s, int panel) {
     for (int i = 0; i < p->n_x_tics; i++) kv_string_addf(t, "%s'%g' %.17g", i ? ", " : "", p->x_tics[i], p->x_tics[i]);
     kv_string_addf(t, ")\n    set xlabel '%s' offset 0,0.4 font ',12' textcolor rgb '#404040'\n", kinds[f->x].x_label);
     kv_string_addf(t, "    set ylabel '%s' offset %s,0 font ',12' textcolor rgb '#404040'\n",
-                   p->left == f->panels[0].left ? "accuracy" : "", two_digits ? "0.2" : "1.2");
+                   p->left == f->panels[0].left ? "accuracy" : "", two_digits ? "0.2" : "0.5");
     add_label(s, p->heading[0], p->left, p->top - (p->heading[1][0] ? 22 : 14), p->heading_size, "#111111");
     if (p->heading[1][0]) add_label(s, p->heading[1], p->left, p->top - 9, p->heading_size, "#111111");
 }
