@@ -44,6 +44,8 @@ cudaError_t kv_cuda_append_newest(const kv_cuda_append_columns *a, cudaStream_t 
 static __global__ void add_mass(const kv_cuda_seq *seqs, const int32_t *active, kv_page_layout layout,
                                 const float *scores, const float *lse, int stride, int n, int n_heads, int n_kv_heads) {
     int kv_head = blockIdx.y, layer = blockIdx.x / n, row = blockIdx.x % n, group = n_heads / n_kv_heads;
+    pdl_trigger();
+    pdl_wait();
     if (!active[row]) return;
     const kv_cuda_seq &s = seqs[row];
     int head = layer * n_kv_heads + kv_head, slot = blockIdx.z * THREADS + threadIdx.x;
@@ -59,6 +61,6 @@ cudaError_t kv_cuda_add_mass(const kv_cuda_seq *seqs, const int32_t *active, con
                              const float *scores, const float *lse, int stride, int n, int n_layers, int n_heads,
                              int n_kv_heads, int most_slots, cudaStream_t stream) {
     dim3 grid(n_layers * n, n_kv_heads, (most_slots + THREADS - 1) / THREADS);
-    add_mass<<<grid, THREADS, 0, stream>>>(seqs, active, *layout, scores, lse, stride, n, n_heads, n_kv_heads);
-    return cudaGetLastError();
+    return pdl_launch(add_mass, grid, dim3(THREADS), 0, 1, stream, seqs, active, *layout, scores, lse, stride, n,
+                      n_heads, n_kv_heads);
 }
