@@ -2,12 +2,13 @@
  *
  * The step waits for this kernel in every layer, and most of its time is latency: so whatever does not depend on the
  * product in front (tables, angles, all slots but the newest) is fetched before that has ended, the newest slot reaches
- * the tensor core through shared memory and not through its page, and a block has as many splits of its head as it takes
- * to have all blocks on the GPU at once. */
+ * the tensor core through shared memory and not through its page, and a block has as many splits of its head as it
+ * takes to have all blocks on the GPU at once. */
 #include "engine/cuda/attend_decode.cuh"
 
 #include "engine/cuda/attend_pages.cuh"
 #include "engine/cuda/pdl.cuh"
+#include "engine/cuda/skinny.cuh"
 
 static_assert(WARPS == COLUMNS, "a warp rotates the query of one column");
 
@@ -201,7 +202,8 @@ static __global__ void __launch_bounds__(THREADS, PER_SM) attend_decode(const __
         return;
     for (int k = threadIdx.x; k < live; k += THREADS) {
         const int c = k / (D / 2), d = k % (D / 2) * 2;
-        put_out<D>(a.d.out, a.d.lse, heads + c, d, whole ? own[k] : merge_parts<D>(parts, n_splits, c, d));
+        put_out<D>(a.d.out, a.d.lse, heads + c, d, a.d.turned ? kv_cuda_turn(d) : d,
+                   whole ? own[k] : merge_parts<D>(parts, n_splits, c, d));
     }
 }
 

@@ -27,6 +27,7 @@ typedef struct begin_args {
     float *x, *squares;         /* (n, dim), (n, squares of dim) */
     __nv_bfloat16 *normed;      /* (n, dim) */
     int dim, n_vocab, n_heads;  /* n_heads: n_layers * n_kv_heads */
+    int turned;                 /* normed in product order */
     void **stack;
     int32_t *height;
 } begin_args;
@@ -53,7 +54,7 @@ static __global__ void begin_step(begin_args a) {
     for (int d = 8; d; d /= 2) s2 += __shfl_xor_sync(~0u, s2, d);
     if (i >= a.dim) return;
     a.x[(size_t)row * a.dim + i] = x;
-    a.normed[(size_t)row * a.dim + i] = __float2bfloat16_rn(x * a.norm[i]);
+    a.normed[(size_t)row * a.dim + (a.turned ? kv_cuda_turn(i) : i)] = __float2bfloat16_rn(x * a.norm[i]);
     if (i % 16 == 0) a.squares[(size_t)row * ((a.dim + 15) / 16) + i / 16] = s2;
 }
 
@@ -98,7 +99,8 @@ static void close_mark(pass *p, const char *name, double bytes, int launches, cu
     f->rows[i].bytes += bytes;
 }
 
-static void enqueue_begin(pass *p) {
+/* turned: the first product wants the normed rows in product order. */
+static void enqueue_begin(pass *p, int turned) {
     kv_cuda_runner *r = p->r;
     const kv_model_info *in = &r->base.engine->model.info;
     begin_args a = {};
@@ -113,6 +115,7 @@ static void enqueue_begin(pass *p) {
     a.dim = in->shape.dim;
     a.n_vocab = in->n_vocab;
     a.n_heads = in->shape.n_layers * in->shape.n_kv_heads;
+    a.turned = turned;
     a.stack = r->free_pages;
     a.height = r->n_free;
     open_mark(p);
@@ -121,17 +124,30 @@ static void enqueue_begin(pass *p) {
     close_mark(p, "begin", 6.0 * p->n * a.dim, 1, cudaGetLastError());
 }
 
-/* A product over all rows; early: may start before the kernel in front ends. */
-static void enqueue_product(pass *p, const char *name, kv_skinny_kind kind, const kv_cuda_skinny *all, double bytes,
-                            int early) {
-    kv_cuda_skinny a = *all;
-    a.n = p->n;
+/* A product over all rows, and what --profile calls it. */
+typedef struct product {
+    const char *name;
+    kv_skinny_kind kind;
+    kv_cuda_skinny a;
+} product;
+
+/* early: may start before the kernel in front ends. */
+static void enqueue_product(pass *p, const product *m, int early) {
+    const kv_cuda_skinny *a = &m->a;
+    double rows = (double)(m->kind == KV_SKINNY_SWIGLU ? 2 : 1) * a->n_out + a->n_out2;
     open_mark(p);
-    close_mark(p, name, bytes, 1, kv_cuda_skinny_rows(kind, &a, early, p->r->b->stream));
+    close_mark(p, m->name, 2 * rows * a->n_in, 1, kv_cuda_skinny_rows(m->kind, a, early, p->r->b->stream));
 }
 
-/* A product that reads the normed rows. */
-static kv_cuda_skinny normed_product(const kv_cuda_runner *r, const void *w, int n_out) {
+static product make_product(const pass *p, const char *name, kv_skinny_kind kind, kv_cuda_skinny a) {
+    a.n = p->n;
+    a.turned = kv_cuda_skinny_turns(kind, &a);
+    product m = {name, kind, a};
+    return m;
+}
+
+/* Arguments of a product that reads the normed rows. */
+static kv_cuda_skinny from_normed(const kv_cuda_runner *r, const void *w, int n_out) {
     const kv_model *m = &r->base.engine->model;
     kv_cuda_skinny a = {};
     a.w = (const __nv_bfloat16 *)w;
@@ -145,8 +161,9 @@ static kv_cuda_skinny normed_product(const kv_cuda_runner *r, const void *w, int
     return a;
 }
 
-static kv_cuda_skinny residual_product(const kv_cuda_runner *r, const void *w, const __nv_bfloat16 *x, int n_in,
-                                       const float *next_norm) {
+/* Of one that adds to the residual. */
+static kv_cuda_skinny to_residual(const kv_cuda_runner *r, const void *w, const __nv_bfloat16 *x, int n_in,
+                                  const float *next_norm) {
     kv_cuda_skinny a = {};
     a.w = (const __nv_bfloat16 *)w;
     a.n_out = r->base.engine->model.info.shape.dim;
@@ -159,7 +176,35 @@ static kv_cuda_skinny residual_product(const kv_cuda_runner *r, const void *w, c
     return a;
 }
 
-static void enqueue_attend(pass *p, int layer) {
+/* Floats of the gate's first product of one row. */
+static int mid_floats(const kv_cuda_runner *r) {
+    return r->gated ? r->b->gates.source->n_hidden * r->b->gates.n_parts : 0;
+}
+
+static product qkv_product(const pass *p, int layer) {
+    const kv_cuda_runner *r = p->r;
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    int width = (s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
+    kv_cuda_skinny a = from_normed(r, r->b->model.layers[layer].qkv, width);
+    a.out = r->qkv;
+    a.out_stride = width;
+    if (r->gated) {
+        a.w2 = (const __nv_bfloat16 *)r->b->gates.layers[layer].w1;
+        a.n_out2 = a.out2_stride = mid_floats(r);
+        a.out2 = r->mid + (size_t)layer * p->n * a.n_out2;
+    }
+    return make_product(p, "qkv", KV_SKINNY_PLAIN, a);
+}
+
+static product head_product(const pass *p) {
+    const kv_cuda_runner *r = p->r;
+    kv_cuda_skinny a = from_normed(r, r->b->model.head, r->base.engine->model.info.n_vocab);
+    a.out = r->logits;
+    a.out_stride = a.n_out;
+    return make_product(p, "head", KV_SKINNY_PLAIN, a);
+}
+
+static void enqueue_attend(pass *p, int layer, int turned) {
     kv_cuda_runner *r = p->r;
     const kv_cuda_backend *b = r->b;
     const kv_model *m = &r->base.engine->model;
@@ -179,6 +224,7 @@ static void enqueue_attend(pass *p, int layer) {
     a.head_dim = s->head_dim;
     a.window = r->columns->window;
     a.most_slots = p->most_slots;
+    a.turned = turned;
     a.bias = b->model.layers[layer].qkv_bias;
     a.q_norm = b->model.layers[layer].q_norm;
     a.k_norm = b->model.layers[layer].k_norm;
@@ -200,11 +246,6 @@ static void enqueue_attend(pass *p, int layer) {
         if (r->rows[i].seq) bytes += (double)kv_cuda_row_held(r, i) / s->n_layers * 4 * s->head_dim;
     open_mark(p);
     close_mark(p, "attend", bytes, 1, kv_cuda_decode_attend_slots(&a, b->stream));
-}
-
-/* Floats of the gate's first product of one row. */
-static int mid_floats(const kv_cuda_runner *r) {
-    return r->gated ? r->b->gates.source->n_hidden * r->b->gates.n_parts : 0;
 }
 
 static void enqueue_columns(pass *p) {
@@ -233,45 +274,41 @@ static void enqueue_columns(pass *p) {
     close_mark(p, "columns", 4.0 * p->n * s->n_layers * a.mid_stride, 1, kv_cuda_append_newest(&a, r->b->stream));
 }
 
+/* What a product writes for the next one lies in the order that the next one wants. */
 static void enqueue_layer(pass *p, int layer) {
     kv_cuda_runner *r = p->r;
     const kv_cuda_layer *l = &r->b->model.layers[layer];
     const kv_model_info *in = &r->base.engine->model.info;
     const kv_shape *s = &in->shape;
-    int nq = s->n_heads * s->head_dim, width = nq + 2 * s->n_kv_heads * s->head_dim;
-    const float *next = layer + 1 < s->n_layers ? l[1].attn_norm : r->b->model.out_norm;
-    kv_cuda_skinny a = normed_product(r, l->qkv, width);
-    a.out = r->qkv;
-    a.out_stride = width;
-    if (r->gated) {
-        a.w2 = (const __nv_bfloat16 *)r->b->gates.layers[layer].w1;
-        a.n_out2 = a.out2_stride = mid_floats(r);
-        a.out2 = r->mid + (size_t)layer * p->n * a.n_out2;
-    }
+    const int last = layer + 1 == s->n_layers;
+    product qkv = qkv_product(p, layer), next = last ? head_product(p) : qkv_product(p, layer + 1);
+    product out = make_product(p, "out", KV_SKINNY_RESIDUAL,
+                               to_residual(r, l->out, r->att, s->n_heads * s->head_dim, l->ffn_norm));
+    product gate_up = make_product(p, "gate_up", KV_SKINNY_SWIGLU, from_normed(r, l->gate_up, in->n_ff));
+    product down = make_product(p, "down", KV_SKINNY_RESIDUAL,
+                                to_residual(r, l->down, r->h, in->n_ff, last ? r->b->model.out_norm : l[1].attn_norm));
+    gate_up.a.h = r->h;
+    out.a.turn_out = gate_up.a.turned;
+    gate_up.a.turn_out = down.a.turned;
+    down.a.turn_out = next.a.turned;
     /* what begin writes is read by the attention of every layer before it waits; so begin must be over when the first
      * product starts, and by then it is for all kernels behind */
-    enqueue_product(p, "qkv", KV_SKINNY_PLAIN, &a, 2.0 * (width + a.n_out2) * s->dim, layer > 0);
-    enqueue_attend(p, layer);
-    a = residual_product(r, l->out, r->att, nq, l->ffn_norm);
-    enqueue_product(p, "out", KV_SKINNY_RESIDUAL, &a, 2.0 * s->dim * nq, 1);
-    a = normed_product(r, l->gate_up, in->n_ff);
-    a.h = r->h;
-    enqueue_product(p, "gate_up", KV_SKINNY_SWIGLU, &a, 4.0 * s->dim * in->n_ff, 1);
-    a = residual_product(r, l->down, r->h, in->n_ff, next);
-    enqueue_product(p, "down", KV_SKINNY_RESIDUAL, &a, 2.0 * s->dim * in->n_ff, 1);
+    enqueue_product(p, &qkv, layer > 0);
+    enqueue_attend(p, layer, out.a.turned);
+    enqueue_product(p, &out, 1);
+    enqueue_product(p, &gate_up, 1);
+    enqueue_product(p, &down, 1);
 }
 
 static void enqueue_step(pass *p, int reduces) {
     kv_cuda_runner *r = p->r;
     const kv_model_info *in = &r->base.engine->model.info;
     const kv_shape *s = &in->shape;
-    enqueue_begin(p);
+    product head = head_product(p);
+    enqueue_begin(p, qkv_product(p, 0).a.turned);
     for (int l = 0; l < s->n_layers; l++) enqueue_layer(p, l);
-    kv_cuda_skinny a = normed_product(r, r->b->model.head, in->n_vocab);
-    a.out = r->logits;
-    a.out_stride = in->n_vocab;
     enqueue_columns(p);
-    enqueue_product(p, "head", KV_SKINNY_PLAIN, &a, 2.0 * s->dim * in->n_vocab, 1);
+    enqueue_product(p, &head, 1);
     if (r->columns->has_mass) {
         size_t rows = (size_t)p->n * s->n_heads;
         const float *scores = (const float *)r->scores.p, *lse = scores + rows * p->most_slots * s->n_layers;

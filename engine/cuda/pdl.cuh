@@ -16,21 +16,36 @@ static __device__ inline void pdl_wait(void) {
     asm volatile("griddepcontrol.wait;" ::: "memory");
 }
 
-/* Launch with the attribute that lets the kernel start early. */
+/* Launch in clusters of `cluster` blocks along x, with the attribute that lets the kernel start early. */
 template <typename... P, typename... A>
-static cudaError_t pdl_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, int early,
-                              cudaStream_t stream, A... args) {
-    cudaLaunchAttribute attr;
-    attr.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attr.val.programmaticStreamSerializationAllowed = 1;
+static cudaError_t pdl_launch_clusters(void (*kernel)(P...), dim3 grid, int cluster, dim3 block, size_t shared,
+                                       int early, cudaStream_t stream, A... args) {
+    cudaLaunchAttribute attr[2];
+    int n = 0;
+    if (early) {
+        attr[n].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        attr[n++].val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        attr[n].id = cudaLaunchAttributeClusterDimension;
+        attr[n].val.clusterDim.x = (unsigned)cluster;
+        attr[n].val.clusterDim.y = attr[n].val.clusterDim.z = 1;
+        n++;
+    }
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = block;
     config.dynamicSmemBytes = shared;
     config.stream = stream;
-    config.attrs = &attr;
-    config.numAttrs = early ? 1 : 0;
+    config.attrs = attr;
+    config.numAttrs = n;
     return cudaLaunchKernelEx(&config, kernel, P(args)...);
+}
+
+template <typename... P, typename... A>
+static cudaError_t pdl_launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared, int early,
+                              cudaStream_t stream, A... args) {
+    return pdl_launch_clusters(kernel, grid, 1, block, shared, early, stream, args...);
 }
 
 #endif

@@ -1,7 +1,11 @@
 /* skinny.cu - the kernel of skinny.cuh. */
 #include "engine/cuda/skinny_tile.cuh"
 
-enum { WARPS = RUNS, THREADS = 32 * WARPS };
+enum {
+    WARPS = RUNS,
+    THREADS = 32 * WARPS,
+    FEW = 16 /* most rows that x fits in registers of */
+};
 
 /* rstd of every row into shared memory; a batch of partial sums is loaded at once. */
 static __device__ void load_rstd(const kv_cuda_skinny &a, float *rstd) {
@@ -49,7 +53,7 @@ static __device__ void put_swiglu(const kv_cuda_skinny &a, const float *red, con
         if (n >= a.n || at >= a.n_out) continue;
         float gate = sum_runs<TILES, COLUMNS>(red, t, n, r) * rstd[n];
         float up = sum_runs<TILES, COLUMNS>(red, t, n, r + 8) * rstd[n];
-        a.h[(size_t)n * a.n_out + at] = __float2bfloat16_rn(swiglu(gate, up));
+        a.h[(size_t)n * a.n_out + place_of(a, at)] = __float2bfloat16_rn(swiglu(gate, up));
     }
 }
 
@@ -86,7 +90,7 @@ static __device__ void put_residual(const kv_cuda_skinny &a, const float *red, i
         if (real && at < a.n_out) {
             v = before.x[k] + sum_runs<TILES, COLUMNS>(red, t, n, r);
             a.residual[(size_t)n * a.n_out + at] = v;
-            a.normed[(size_t)n * a.n_out + at] = __float2bfloat16_rn(v * before.w[k]);
+            a.normed[(size_t)n * a.n_out + place_of(a, at)] = __float2bfloat16_rn(v * before.w[k]);
         }
         float s = __fmul_rn(v, v);
         for (int d = 8; d; d /= 2) s += __shfl_xor_sync(~0u, s, d);
@@ -260,23 +264,27 @@ static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream)
                       stream, *a, n_tiles);
 }
 
-/* Two tiles at a time read x half as often; more and smaller blocks keep more loads on their way.  A matrix that stays
- * in the L2 cache may be read again and again, by slices of 32 rows, or, where its tiles alone are enough of them, by
- * warps of their own. */
+/* Two tiles at a time read x half as often; more and smaller blocks keep more loads on their way. */
 template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
-    enum { CACHED = 16 << 20, ENOUGH = 64 };
-    int n_tiles = count_tiles((kv_skinny_kind)KIND, a), few = n_tiles <= 2 * kv_cuda_multiprocessors();
-    int cached = (size_t)n_tiles * TILE * a->n_in * sizeof *a->w <= CACHED;
+    int few = count_tiles((kv_skinny_kind)KIND, a) <= 2 * kv_cuda_multiprocessors();
+    if (a->turned) return kv_cuda_skinny_wide((kv_skinny_kind)KIND, a, pdl, stream);
     if (a->n <= 8) return launch<KIND, 1, 1, 4>(a, pdl, stream);
-    if (a->n <= 16) return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
-    if (cached && a->n > KV_SKINNY_ROWS && n_tiles > ENOUGH)
-        return kv_cuda_skinny_wide((kv_skinny_kind)KIND, a, pdl, stream);
-    if (cached || a->n <= 32) return launch<KIND, 4, 1, 1>(a, pdl, stream);
-    return few ? launch<KIND, 8, 1, 1>(a, pdl, stream) : launch<KIND, 8, 2, 1>(a, pdl, stream);
+    if (a->n <= FEW) return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
+    return launch<KIND, 4, 1, 1>(a, pdl, stream);
+}
+
+/* More rows go through shared memory; but a matrix that stays in the L2 cache may be read again by every 32 of them,
+ * and where it has few tiles, only their runs make enough warps. */
+int kv_cuda_skinny_turns(kv_skinny_kind kind, const kv_cuda_skinny *a) {
+    enum { CACHED = 16 << 20, ENOUGH = 48 };
+    int n_tiles = count_tiles(kind, a);
+    int cached = (size_t)n_tiles * TILE * a->n_in * sizeof *a->w <= CACHED;
+    return a->n > FEW && !(cached && (a->n <= KV_SKINNY_ROWS || n_tiles <= ENOUGH));
 }
 
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     if (a->n < 1 || a->n_in % CHUNK) return cudaErrorInvalidValue;
+    if (a->turn_out && kind != KV_SKINNY_PLAIN && a->n_out % CHUNK) return cudaErrorInvalidValue;
     switch (kind) {
     case KV_SKINNY_PLAIN:
         return launch_kind<KV_SKINNY_PLAIN>(a, pdl, stream);
@@ -286,15 +294,4 @@ cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, in
         return launch_kind<KV_SKINNY_SWIGLU>(a, pdl, stream);
     }
     return cudaErrorInvalidValue;
-}
-
-template <int KIND> static cudaError_t allow_shared(void) {
-    return cudaFuncSetAttribute(multiply_rows<KIND, 8, 2, 1>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                WARPS * 2 * TILE * 64 * (int)sizeof(float));
-}
-
-cudaError_t kv_cuda_skinny_prepare(void) {
-    cudaError_t rc = allow_shared<KV_SKINNY_PLAIN>();
-    if (rc == cudaSuccess) rc = allow_shared<KV_SKINNY_RESIDUAL>();
-    return rc == cudaSuccess ? allow_shared<KV_SKINNY_SWIGLU>() : rc;
 }

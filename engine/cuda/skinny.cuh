@@ -1,26 +1,34 @@
 /* skinny.cuh - products of a weight matrix with a few rows, at the speed of memory.
  *
- * out (n, n_out) = x (n, n_in) w^T for 1 to 64 rows at a time, w (n_out, n_in) bf16 row-major: as the checkpoint and
- * cuBLAS have it, nothing is packed.  Every weight is read once, straight from memory into the registers that the
- * tensor core takes (A operand of mma.m16n8k16); which k goes to which place of a fragment is free as long as both
- * operands agree, so a lane takes 8 consecutive weights of one row in one 16-byte load.  x is the B operand.
+ * out (n, n_out) = x (n, n_in) w^T, w (n_out, n_in) bf16 row-major: as the checkpoint and cuBLAS have it, nothing is
+ * packed.  Up to 64 rows share one reading of the weights, which go straight from memory or by way of shared memory
+ * into the registers that the tensor core takes (A operand); which k goes to which place of a fragment is free as long
+ * as both operands agree, so a lane takes 8 consecutive weights of one row at once.  x is the B operand.
  *
  * Order of a sum: k in chunks of 32; the chunks are cut into eight runs, each added up in ascending order by the tensor
  * core, then the runs in ascending order.  Nothing of it depends on n, so a row has the same bits at every batch size:
- * skinny.cu, where each warp of a block has a run, and skinny_wide.cu, where a warp goes through all of them.
+ * skinny.cu, for few rows, where each warp of a block has a run, and skinny_wide.cu, for many, where a warp goes
+ * through all of them or the blocks of a cluster have one each.
  *
  * RMSNorm is split so that it costs no pass of its own: who writes the residual x also writes bf16(x * norm weight) and
  * the sum of squares of every tile; the product that reads them scales its result by 1/rms.
  *
- * Launched with programmatic dependent launch: a block loads its first weights into registers before it waits for the
- * kernel before it, so the memory works through the hand-over.  (Bringing more of them to L2 was measured and made a
- * decode step slower.) */
+ * Launched with programmatic dependent launch: a block asks for its first weights before it waits for the kernel before
+ * it, so the memory works through the hand-over.  (Bringing more of them to L2 was measured and made a decode step
+ * slower.) */
 #ifndef KV_CUDA_SKINNY_H
 #define KV_CUDA_SKINNY_H
 
 #include "engine/cuda/cuda.h"
 
 enum { KV_SKINNY_ROWS = 64 }; /* most rows that share one reading of the weights */
+
+/* Where element k of a row lies in product order: of every 32 elements the 4 x 4 pairs are transposed, so that what a
+ * product of 16 k takes of the four lanes that share a row lies together.  The inverse is the same. */
+static __host__ __device__ inline int kv_cuda_turn(int k) {
+    int pair = k / 2 % 16;
+    return k - k % 32 + (pair % 4 * 4 + pair / 4) * 2 + k % 2;
+}
 
 /* Partial sums of squares of a row of `dim` elements: one of every 16. */
 static inline int kv_cuda_skinny_squares(int dim) {
@@ -38,6 +46,8 @@ typedef struct kv_cuda_skinny {
     const __nv_bfloat16 *w2; /* plain: more rows (n_out2, n_in), or NULL */
     int n_out, n_out2, n_in; /* n_in a multiple of 32 */
     const __nv_bfloat16 *x;  /* (n, n_in) */
+    int turned;              /* x is in product order: fastest where kv_cuda_skinny_turns says so, with the same bits */
+    int turn_out;            /* h, normed: to be in product order; n_out a multiple of 32 */
     int n;                   /* any number: slices of at most KV_SKINNY_ROWS run side by side */
     const float *squares;    /* (n, n_squares) partial sums of squares of the rows before the norm, or NULL: rstd = 1 */
     int n_squares, dim;      /* dim: elements of the normed row */
@@ -51,6 +61,8 @@ typedef struct kv_cuda_skinny {
     float *squares_out;       /* residual: (n, kv_cuda_skinny_squares(n_out)), one of every tile */
 } kv_cuda_skinny;
 
+/* Is this product, whatever its pointers, faster with x in product order? */
+int kv_cuda_skinny_turns(kv_skinny_kind kind, const kv_cuda_skinny *a);
 /* pdl: launch programmatically dependent on the kernel before it in the stream. */
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream);
 /* Once per process and device, outside of captures. */

@@ -60,6 +60,11 @@ KV_DEVICE void tile_rows(const kv_cuda_skinny &a, int tile, int lane, const __nv
     *hi = w + (size_t)min(tile * TILE + r + 8, n - 1) * k;
 }
 
+/* Place of an element in its row of h or normed. */
+KV_DEVICE int place_of(const kv_cuda_skinny &a, int at) {
+    return a.turn_out ? kv_cuda_turn(at) : at;
+}
+
 KV_DEVICE float swiglu(float gate, float up) {
     return gate / (1 + __expf(-gate)) * up;
 }
@@ -70,7 +75,7 @@ static inline int count_tiles(kv_skinny_kind kind, const kv_cuda_skinny *a) {
     return (a->n_out + TILE - 1) / TILE + (a->w2 ? (a->n_out2 + TILE - 1) / TILE : 0);
 }
 
-/* skinny_wide.cu: the product of many rows, of a matrix that the L2 cache holds. */
+/* skinny_wide.cu: the product with x in product order. */
 cudaError_t kv_cuda_skinny_wide(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream);
 
 #endif

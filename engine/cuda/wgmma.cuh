@@ -16,6 +16,9 @@
 #include <cuda_runtime.h>
 #include <stdint.h>
 
+#include "engine/cuda/ring.cuh"
+#include "engine/cuda/tensor_map.cuh"
+
 enum { TILE_ROWS = 128 };
 
 /* Of head size D: a chunk never straddles D, so 96 takes the narrower swizzle. */
@@ -28,89 +31,6 @@ template <int D> struct tile_shape {
         BYTES = N_CHUNKS * CHUNK_BYTES,
         LAYOUT = CHUNK == 64 ? 1 : 2 /* of a matrix descriptor: 128- or 64-byte swizzle */
     };
-};
-
-/* ---- barriers in shared memory; addresses are 32-bit shared ones ---------------------------------------------------
- */
-
-static __device__ __forceinline__ uint32_t shared_address(const void *p) {
-    return (uint32_t)__cvta_generic_to_shared(p);
-}
-
-static __device__ __forceinline__ void barrier_init(uint32_t bar, int arrivals) {
-    asm volatile("mbarrier.init.shared::cta.b64 [%0], %1;" ::"r"(bar), "r"(arrivals) : "memory");
-}
-
-/* Between the initialisation and the block's first __syncthreads: the copy engine must see the barriers, too. */
-static __device__ __forceinline__ void barrier_publish(void) {
-    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
-    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
-static __device__ __forceinline__ void barrier_arrive(uint32_t bar) {
-    asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(bar) : "memory");
-}
-
-/* An arrival that also announces `bytes` from the copy engine. */
-static __device__ __forceinline__ void barrier_expect(uint32_t bar, int bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
-}
-
-/* Returns once the phase of this parity is over; a fresh barrier counts as past phase 1. */
-static __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity) {
-    uint32_t over;
-    do {
-        asm volatile("{\n\t.reg .pred p;\n\t"
-                     "mbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
-                     "selp.u32 %0, 1, 0, p;\n\t}"
-                     : "=r"(over)
-                     : "r"(bar), "r"(parity)
-                     : "memory");
-    } while (!over);
-}
-
-/* Named barriers of the block, over `threads` threads: sync waits for all of them, arrive does not wait. */
-static __device__ __forceinline__ void named_sync(int id, int threads) {
-    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-static __device__ __forceinline__ void named_arrive(int id, int threads) {
-    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
-}
-
-/* ---- rings of tiles -------------------------------------------------------------------------------------------------
- */
-
-/* Item i goes through stage i % N_STAGES, as the (i / N_STAGES)-th one there. */
-template <int N_STAGES, int STAGE_BYTES> struct tile_ring {
-    uint32_t tiles, full, empty; /* N_STAGES tiles; N_STAGES 8-byte barriers each */
-
-    __device__ __forceinline__ uint32_t tile(int i) const {
-        return tiles + (uint32_t)i % N_STAGES * STAGE_BYTES;
-    }
-    __device__ __forceinline__ uint32_t full_bar(int i) const {
-        return full + 8 * ((uint32_t)i % N_STAGES);
-    }
-    __device__ __forceinline__ uint32_t empty_bar(int i) const {
-        return empty + 8 * ((uint32_t)i % N_STAGES);
-    }
-    __device__ __forceinline__ void init(int fillers, int readers) const {
-        for (int i = 0; i < N_STAGES; i++) {
-            barrier_init(full_bar(i), fillers);
-            barrier_init(empty_bar(i), readers);
-        }
-    }
-    __device__ __forceinline__ void wait_full(int i) const {
-        barrier_wait(full_bar(i), (uint32_t)i / N_STAGES & 1);
-    }
-    __device__ __forceinline__ void wait_empty(int i) const {
-        barrier_wait(empty_bar(i), ((uint32_t)i / N_STAGES & 1) ^ 1);
-    }
-    /* As often as init was told `readers`: by one lane of every reading warp after the warp's last read of the stage,
-     * or by every lane after its own. */
-    __device__ __forceinline__ void release(int i) const {
-        barrier_arrive(empty_bar(i));
-    }
 };
 
 /* One tile of `head` from `row` on to shared address dst (aligned to 1024); completes on bar, which expects
@@ -219,6 +139,23 @@ static __device__ __forceinline__ void wgmma_columns(float (&d)[64], const uint3
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
 }
 
+/* d (64, 32 or 64) += A (64, 16) B (16, 32 or 64), A in registers, B K-major in shared memory. */
+static __device__ __forceinline__ void wgmma_add(float (&d)[16], const uint32_t *a, uint64_t b) {
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" WGMMA_R16_0
+                 "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;\n\t}"
+                 : WGMMA_D16(d, 0)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
+static __device__ __forceinline__ void wgmma_add(float (&d)[32], const uint32_t *a, uint64_t b) {
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1
+                 "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n\t}"
+                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+}
+
 #undef WGMMA_R16_0
 #undef WGMMA_R16_1
 #undef WGMMA_R16_2
@@ -249,23 +186,11 @@ static __device__ __forceinline__ float exp2_fast(float x) {
 /* map = tiles of x: n rows, `stride` elements apart (a multiple of 8), of (n_heads, D) bf16; x aligned to 16 bytes. */
 template <int D>
 static inline cudaError_t map_tiles(CUtensorMap *map, const void *x, size_t stride, int n, int n_heads) {
-    typedef CUresult (*encode_fn)(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *,
-                                  const cuuint64_t *, const cuuint32_t *, const cuuint32_t *, CUtensorMapInterleave,
-                                  CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
     const cuuint64_t dims[3] = {(cuuint64_t)D, (cuuint64_t)n_heads, (cuuint64_t)n};
     const cuuint64_t strides[2] = {2 * (cuuint64_t)D, 2 * (cuuint64_t)stride};
-    const cuuint32_t box[3] = {tile_shape<D>::CHUNK, 1, TILE_ROWS}, step[3] = {1, 1, 1};
-    void *encode = NULL; /* looked up by name, so that nothing links against the driver */
-    cudaDriverEntryPointQueryResult found;
-    cudaError_t rc =
-        cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found);
-    if (rc != cudaSuccess) return rc;
-    if (found != cudaDriverEntryPointSuccess) return cudaErrorNotSupported;
-    const CUresult made = ((encode_fn)encode)(
-        map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, (void *)x, dims, strides, box, step, CU_TENSOR_MAP_INTERLEAVE_NONE,
-        tile_shape<D>::CHUNK == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B,
-        CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-    return made == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue;
+    const cuuint32_t box[3] = {tile_shape<D>::CHUNK, 1, TILE_ROWS};
+    return map_tensor(map, x, 3, dims, strides, box,
+                      tile_shape<D>::CHUNK == 64 ? CU_TENSOR_MAP_SWIZZLE_128B : CU_TENSOR_MAP_SWIZZLE_64B);
 }
 
 #endif

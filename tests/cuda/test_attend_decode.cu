@@ -27,6 +27,7 @@ typedef struct buffer {
 typedef struct decode {
     shape s;
     int n_heads, n_hidden, mid_stride, most_slots, stride, n_positions;
+    int turned; /* outputs are asked for in product order */
     size_t width;
     float scale;
     pages p;
@@ -137,6 +138,11 @@ static void fetch_decode(decode *d) {
     CHECK_CUDA(cudaMemcpy(d->image, d->p.c.pages, bytes, cudaMemcpyDeviceToHost));
     for (int i = 0; i < N_BUFFERS; i++)
         CHECK_CUDA(cudaMemcpy(d->b[i].now, d->b[i].device, d->b[i].bytes, cudaMemcpyDeviceToHost));
+    __nv_bfloat16 *out = (__nv_bfloat16 *)d->b[OUT].now, plain[32];
+    for (size_t i = 0; d->turned && i + 32 <= d->b[OUT].bytes / sizeof *out; i += 32) {
+        for (int k = 0; k < 32; k++) plain[k] = out[i + kv_cuda_turn(k)];
+        memcpy(out + i, plain, sizeof plain);
+    }
 }
 
 /* Rows [first, first + n) of a layer. */
@@ -148,8 +154,8 @@ static kv_cuda_decode_attend arguments(const decode *d, int layer, int first, in
     a.out = (__nv_bfloat16 *)d->b[OUT].device + heads * d->s.head_dim;
     a.seqs = d->p.c.seqs + first, a.active = d->d_active + first, a.layout = d->p.c.layout;
     a.slots_stride = LAYERS * d->s.n_kv_heads, a.n_slots = d->p.c.d_slots + first * a.slots_stride;
-    a.splits = splits, a.n = n, a.layer = layer, a.n_heads = d->n_heads, a.n_kv_heads = d->s.n_kv_heads,
-    a.head_dim = d->s.head_dim;
+    a.splits = splits, a.turned = d->turned, a.n = n, a.layer = layer, a.n_heads = d->n_heads,
+    a.n_kv_heads = d->s.n_kv_heads, a.head_dim = d->s.head_dim;
     a.window = d->s.window, a.most_slots = most_slots, a.eps = EPS, a.scale = d->scale;
     if (d->s.norm) a.q_norm = d->d_q_norm, a.k_norm = d->d_k_norm;
     a.rope_cos = d->d_cos, a.rope_sin = d->d_sin;
@@ -364,7 +370,7 @@ static int compare_mass(decode *d) {
     return bad;
 }
 
-/* The rows in batches of `most` must repeat the bits of the run of all. */
+/* The rows in batches of `most`, outputs in product order, must repeat the bits of the run of all. */
 static int compare_batches(decode *d, int most) {
     const size_t bytes = paged_heads(&d->p.c) * d->p.c.page_cap * d->p.c.layout.bytes;
     char *now[N_BUFFERS], *image = (char *)pages_allocate(bytes);
@@ -374,6 +380,7 @@ static int compare_batches(decode *d, int most) {
         memcpy(now[i], d->b[i].now, d->b[i].bytes);
     }
     reset_decode(d);
+    d->turned = 1;
     int bad = 0, other = 0;
     for (int i = d->s.n - 1; i >= 0; i -= most) {
         const int first = i - most + 1 > 0 ? i - most + 1 : 0;

@@ -1,7 +1,7 @@
 /* test_skinny.cu - products with a few rows against sums in double, and what bits must not depend on.
  *
- * A shape is run once with all 64 rows and compared with double; every other number of rows must then repeat these
- * bits. Outputs start as NaN, so that a missing and a surplus write show. */
+ * A shape is run once with all rows and compared with double; every other number of rows, in plain and in product
+ * order, must then repeat these bits. Outputs start as NaN, so that a missing and a surplus write show. */
 #include "engine/cuda/skinny.cuh"
 #include "tests/cuda/check.cuh"
 
@@ -23,9 +23,9 @@ typedef struct buffer {
 typedef struct product {
     kv_skinny_kind kind;
     shape s;
-    int n_squares;
+    int n_squares, turned, turn_out;
     float *w, *w2, *x, *squares, *residual, *norm_weight; /* host, as the device has them */
-    __nv_bfloat16 *d_w, *d_w2, *d_x;
+    __nv_bfloat16 *d_w, *d_w2, *d_x, *d_turned;           /* turned: x in product order */
     float *d_squares, *d_norm_weight;
     buffer b[N_BUFFERS];
 } product;
@@ -62,15 +62,35 @@ static float *make_f32(float **host, size_t n, float low, float size, uint64_t s
     return (float *)upload(*host, n * sizeof **host);
 }
 
+/* All of p in product order; the inverse is the same. */
+static void turn(__nv_bfloat16 *p, size_t n) {
+    for (size_t i = 0; i < n; i += 32) {
+        __nv_bfloat16 plain[32];
+        memcpy(plain, p + i, sizeof plain);
+        for (int k = 0; k < 32; k++) p[i + kv_cuda_turn(k)] = plain[k];
+    }
+}
+
+static __nv_bfloat16 *turn_rows(const __nv_bfloat16 *device, size_t n) {
+    __nv_bfloat16 *p = (__nv_bfloat16 *)allocate(n * sizeof *p);
+    CHECK_CUDA(cudaMemcpy(p, device, n * sizeof *p, cudaMemcpyDeviceToHost));
+    turn(p, n);
+    __nv_bfloat16 *turned = (__nv_bfloat16 *)upload(p, n * sizeof *p);
+    free(p);
+    return turned;
+}
+
 static product make_product(kv_skinny_kind kind, shape s, uint64_t seed) {
     product p;
     memset(&p, 0, sizeof p);
     p.kind = kind, p.s = s, p.n_squares = s.n_in / 16;
+
     const size_t k = (size_t)s.n_in, n = (size_t)s.n_out;
     const float size = 1.7f / sqrtf((float)s.n_in);
     p.d_w = make_bf16(&p.w, (kind == KV_SKINNY_SWIGLU ? 2 : 1) * n * k, size, seed);
     p.d_w2 = make_bf16(&p.w2, (size_t)s.n_out2 * k, size, seed + 1);
     p.d_x = make_bf16(&p.x, ROWS * k, 1, seed + 2);
+    p.d_turned = turn_rows(p.d_x, ROWS * k);
     p.d_squares = make_f32(&p.squares, (size_t)ROWS * p.n_squares, 0.5f, 8, seed + 3);
     p.d_norm_weight = make_f32(&p.norm_weight, n, -1, 1, seed + 4);
     CHECK_CUDA(cudaFree(make_f32(&p.residual, ROWS * n, -2, 2, seed + 5)));
@@ -93,7 +113,7 @@ static product make_product(kv_skinny_kind kind, shape s, uint64_t seed) {
 }
 
 static void free_product(product *p) {
-    void *device[] = {p->d_w, p->d_w2, p->d_x, p->d_squares, p->d_norm_weight};
+    void *device[] = {p->d_w, p->d_w2, p->d_x, p->d_turned, p->d_squares, p->d_norm_weight};
     void *host[] = {p->w, p->w2, p->x, p->squares, p->residual, p->norm_weight};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++) CHECK_CUDA(cudaFree(device[i]));
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
@@ -110,7 +130,8 @@ static kv_cuda_skinny arguments(const product *p, int first, int n, int normed) 
     memset(&a, 0, sizeof a);
     a.w = p->d_w, a.w2 = p->kind == KV_SKINNY_PLAIN && p->s.n_out2 ? p->d_w2 : NULL;
     a.n_out = p->s.n_out, a.n_out2 = a.w2 ? p->s.n_out2 : 0, a.n_in = p->s.n_in;
-    a.x = p->d_x + (size_t)first * p->s.n_in, a.n = n;
+    a.x = (p->turned ? p->d_turned : p->d_x) + (size_t)first * p->s.n_in, a.turned = p->turned,
+    a.turn_out = p->turn_out, a.n = n;
     if (normed && p->kind != KV_SKINNY_RESIDUAL) a.squares = p->d_squares + (size_t)first * p->n_squares;
     a.n_squares = p->n_squares, a.dim = p->s.n_in, a.eps = EPS;
     a.out = (float *)p->b[OUT].device, a.out2 = (float *)p->b[OUT2].device;
@@ -128,8 +149,11 @@ static void run_product(product *p, int first, int n, int normed, int pdl) {
     }
     const kv_cuda_skinny a = arguments(p, first, n, normed);
     CHECK_CUDA(kv_cuda_skinny_rows(p->kind, &a, pdl, 0));
-    for (int i = 0; i < N_BUFFERS; i++)
+    for (int i = 0; i < N_BUFFERS; i++) {
         CHECK_CUDA(cudaMemcpy(p->b[i].now, p->b[i].device, (ROWS + SPARE) * p->b[i].row, cudaMemcpyDeviceToHost));
+        if (p->turn_out && (i == HIDDEN || i == NORMED))
+            turn((__nv_bfloat16 *)p->b[i].now, n * p->b[i].row / sizeof(__nv_bfloat16));
+    }
 }
 
 /* Row r of x times row o of w, in four sums. */
@@ -237,7 +261,7 @@ static int compare_gaps(const product *p) {
 }
 
 static int check_shape(kv_skinny_kind kind, shape s, uint64_t seed, int normed) {
-    static const int counts[] = {1, 2, 3, 7, 8, 9, 16, 17, 31, 32, 33, 64, 65, 128, ROWS};
+    static const int counts[] = {1, 2, 3, 7, 8, 9, 16, 17, 31, 32, 33, 49, 64, 65, 128, ROWS};
     static const int places[][2] = {{17, 1}, {63, 1}, {5, 10}, {30, 34}, {40, 24}};
     product p = make_product(kind, s, seed);
     char *all[N_BUFFERS];
@@ -247,13 +271,14 @@ static int check_shape(kv_skinny_kind kind, shape s, uint64_t seed, int normed) 
         all[i] = (char *)allocate((ROWS + SPARE) * p.b[i].row);
         memcpy(all[i], p.b[i].now, (ROWS + SPARE) * p.b[i].row);
     }
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
-        run_product(&p, 0, counts[i], normed, (int)i % 2);
-        bad += compare_bits(&p, all, 0, counts[i]);
-    }
-    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
-        run_product(&p, places[i][0], places[i][1], normed, 1);
-        bad += compare_bits(&p, all, places[i][0], places[i][1]);
+    for (size_t i = 0; i < 2 * (sizeof counts / sizeof *counts + sizeof places / sizeof *places); i++) {
+        const size_t k = i / 2, place = k - sizeof counts / sizeof *counts;
+        const int is_count = k < sizeof counts / sizeof *counts;
+        const int first = is_count ? 0 : places[place][0], n = is_count ? counts[k] : places[place][1];
+        p.turned = (int)i % 2;
+        p.turn_out = kind != KV_SKINNY_PLAIN && s.n_out % 32 == 0 && (i + k) % 2;
+        run_product(&p, first, n, normed, (int)k % 2);
+        bad += compare_bits(&p, all, first, n);
     }
     if (bad) printf("  ... at %d (+ %d) x %d, squares %d\n", s.n_out, s.n_out2, s.n_in, normed);
     for (int i = 0; i < N_BUFFERS; i++) free(all[i]);
@@ -261,9 +286,9 @@ static int check_shape(kv_skinny_kind kind, shape s, uint64_t seed, int normed) 
     return bad;
 }
 
-static const shape SHAPES[] = {{16, 0, 32},    {48, 24, 64},   {100, 40, 256}, {960, 128, 576},
-                               {576, 0, 1536}, {1536, 0, 576}, {333, 333, 96}, {7, 1, 288},
-                               {8200, 0, 64},  {16400, 0, 96}, {2560, 0, 4096}};
+static const shape SHAPES[] = {{16, 0, 32},     {48, 24, 64},   {100, 40, 256}, {960, 128, 576},   {576, 0, 1536},
+                               {1536, 0, 576},  {333, 333, 96}, {7, 1, 288},    {1000, 333, 2080}, {992, 0, 2080},
+                               {1504, 0, 1632}, {8200, 0, 64},  {16400, 0, 96}, {2560, 0, 4096}};
 
 static int check_kind(kv_skinny_kind kind, size_t n_shapes) {
     int bad = 0;
@@ -275,13 +300,13 @@ static int check_kind(kv_skinny_kind kind, size_t n_shapes) {
 }
 
 static int plain_rows(void) {
-    return check_kind(KV_SKINNY_PLAIN, 11);
+    return check_kind(KV_SKINNY_PLAIN, 14);
 }
 static int residual_rows(void) {
-    return check_kind(KV_SKINNY_RESIDUAL, 11);
+    return check_kind(KV_SKINNY_RESIDUAL, 14);
 }
 static int swiglu_rows(void) {
-    return check_kind(KV_SKINNY_SWIGLU, 9);
+    return check_kind(KV_SKINNY_SWIGLU, 12);
 }
 
 /* ---- chains of launches ---------------------------------------------------------------------------------------------
@@ -302,6 +327,7 @@ static chain make_chain(int n) {
     chain c;
     for (int i = 0; i < LINKS; i++) {
         c.link[i] = make_product(kinds[i], shapes[i], 5000 + 100 * (uint64_t)i);
+        c.link[i].turned = c.link[i].turn_out = n % 2;
         c.a[i] = arguments(&c.link[i], 0, n, 0);
     }
     const kv_cuda_skinny *first = &c.a[0];
@@ -386,7 +412,7 @@ static int check_chain(int n) {
 }
 
 static int chains(void) {
-    static const int counts[] = {1, 8, 16, 33, 64};
+    static const int counts[] = {1, 8, 16, 33, 64, 131};
     int bad = 0;
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) bad += check_chain(counts[i]);
     return bad;
@@ -395,10 +421,12 @@ static int chains(void) {
 static int refused(void) {
     const shape s = {48, 0, 64};
     product p = make_product(KV_SKINNY_PLAIN, s, 9000);
-    kv_cuda_skinny none = arguments(&p, 0, 0, 0), odd = arguments(&p, 0, 1, 0);
+    kv_cuda_skinny none = arguments(&p, 0, 0, 0), odd = arguments(&p, 0, 1, 0), wide = arguments(&p, 0, 17, 0);
+    wide.turn_out = 1;
     odd.n_in = 48;
     const int bad = (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &none, 0, 0) != cudaErrorInvalidValue) +
-                    (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &odd, 0, 0) != cudaErrorInvalidValue);
+                    (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &odd, 0, 0) != cudaErrorInvalidValue) +
+                    (kv_cuda_skinny_rows(KV_SKINNY_SWIGLU, &wide, 0, 0) != cudaErrorInvalidValue);
     free_product(&p);
     return bad;
 }

@@ -1,0 +1,98 @@
+/* skinny_put.cuh - what becomes of finished sums of skinny_wide.cu, which a warp holds as fragments: lane l rows l / 4
+ * (values 0 and 1) and l / 4 + 8 (2 and 3) of a tile, columns 2 (l % 4) and the next of a group of 8. */
+#ifndef KV_CUDA_SKINNY_PUT_H
+#define KV_CUDA_SKINNY_PUT_H
+
+#include "engine/cuda/skinny_tile.cuh"
+
+/* Columns of a block: rows [first, first + n) of x. */
+typedef struct columns {
+    int first, n;
+} columns;
+
+/* Where a fragment belongs: tile of n_tiles, group of the block's columns. */
+typedef struct place {
+    columns c;
+    int n_tiles, tile, group;
+} place;
+
+KV_DEVICE int row_of(const place &p, int i) {
+    return p.tile * TILE + threadIdx.x % 32 / 4 + 8 * (i / 2);
+}
+KV_DEVICE int column_of(const place &p, int i) {
+    return p.group * 8 + 2 * (threadIdx.x % 4) + i % 2;
+}
+
+/* What a residual product adds to, and the weights of the next norm: fetched before the sums are there. */
+typedef struct residual_regs {
+    float x[4], w[2];
+} residual_regs;
+
+KV_DEVICE void load_residual(const kv_cuda_skinny &a, const place &p, residual_regs &r) {
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int at = row_of(p, i), n = column_of(p, i);
+        if (i % 2 == 0) r.w[i / 2] = at < a.n_out ? a.norm_weight[at] : 0;
+        r.x[i] = at < a.n_out && n < p.c.n ? __ldcg(a.residual + (size_t)(p.c.first + n) * a.n_out + at) : 0;
+    }
+}
+
+KV_DEVICE void put_plain(const kv_cuda_skinny &a, const float *rstd, const place &p, const float v[4]) {
+    const int tiles1 = (a.n_out + TILE - 1) / TILE, second = p.tile >= tiles1;
+    float *out = second ? a.out2 : a.out;
+    const int n_out = second ? a.n_out2 : a.n_out, stride = second ? a.out2_stride : a.out_stride;
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int n = column_of(p, i), at = row_of(p, i) - (second ? tiles1 * TILE : 0);
+        if (n < p.c.n && at < n_out) out[(size_t)(p.c.first + n) * stride + at] = v[i] * rstd[n];
+    }
+}
+
+KV_DEVICE void put_swiglu(const kv_cuda_skinny &a, const float *rstd, const place &p, const float v[4]) {
+    const int at = p.tile * 8 + threadIdx.x % 32 / 4;
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int n = column_of(p, i);
+        if (n >= p.c.n || at >= a.n_out) continue;
+        a.h[(size_t)(p.c.first + n) * a.n_out + place_of(a, at)] =
+            __float2bfloat16_rn(swiglu(v[i] * rstd[n], v[i + 2] * rstd[n]));
+    }
+}
+
+/* By a whole warp, also for a tile behind the last. */
+KV_DEVICE void put_residual(const kv_cuda_skinny &a, const place &p, const float v[4], const residual_regs &before) {
+#pragma unroll
+    for (int i = 0; i < 2; i++) {
+        const int n = column_of(p, i), is = n < p.c.n && p.tile < p.n_tiles;
+        float square[2] = {0, 0};
+#pragma unroll
+        for (int k = i; k < 4; k += 2) {
+            const int at = row_of(p, k);
+            if (!is || at >= a.n_out) continue;
+            const size_t to = (size_t)(p.c.first + n) * a.n_out + at;
+            const float x = before.x[k] + v[k];
+            a.residual[to] = x;
+            a.normed[(size_t)(p.c.first + n) * a.n_out + place_of(a, at)] = __float2bfloat16_rn(x * before.w[k / 2]);
+            square[k / 2] = __fmul_rn(x, x);
+        }
+        float s = square[0] + square[1]; /* then over the rows, as the lanes of skinny.cu have them */
+        for (int d = 16; d >= 4; d /= 2) s += __shfl_xor_sync(~0u, s, d);
+        if (is && threadIdx.x % 32 / 4 == 0) a.squares_out[(size_t)(p.c.first + n) * p.n_tiles + p.tile] = s;
+    }
+}
+
+/* By a whole warp; rstd: of the block's columns. */
+template <int KIND>
+KV_DEVICE void put(const kv_cuda_skinny &a, const float *rstd, const place &p, const float v[4],
+                   const residual_regs &before) {
+    if (KIND == KV_SKINNY_RESIDUAL)
+        put_residual(a, p, v, before);
+    else if (p.tile >= p.n_tiles)
+        return;
+    else if (KIND == KV_SKINNY_SWIGLU)
+        put_swiglu(a, rstd, p, v);
+    else
+        put_plain(a, rstd, p, v);
+}
+
+#endif
