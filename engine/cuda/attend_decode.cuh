@@ -51,9 +51,16 @@ typedef struct kv_cuda_append_columns {
 } kv_cuda_append_columns;
 cudaError_t kv_cuda_append_newest(const kv_cuda_append_columns *a, cudaStream_t stream);
 
-/* Every layer's mass column += probabilities of the step, from scores (n_layers, n, n_heads, stride) and lse. */
-cudaError_t kv_cuda_add_mass(const kv_cuda_seq *seqs, const int32_t *active, const kv_page_layout *layout,
-                             const float *scores, const float *lse, int stride, int n, int n_layers, int n_heads,
-                             int n_kv_heads, int most_slots, cudaStream_t stream);
+/* Every layer's mass column += probabilities of the step. */
+typedef struct kv_cuda_mass {
+    const kv_cuda_seq *seqs;
+    const int32_t *active; /* (n) 0: leave the row alone */
+    kv_page_layout layout;
+    const float *scores, *lse; /* of all layers: (n_layers, n, n_heads, stride), (n_layers, n, n_heads) */
+    int stride, n, n_layers, n_heads, n_kv_heads;
+    int most_slots; /* no head holds more */
+    int append;     /* position and columns of the newest slot are still to be written: no gate */
+} kv_cuda_mass;
+cudaError_t kv_cuda_add_mass(const kv_cuda_mass *a, cudaStream_t stream);
 
 #endif

@@ -225,7 +225,7 @@ KV_DEVICE void attend_page(const view &w, int slot, page_regs<D> &x, const char 
 #pragma unroll
         for (int i = 0; i < 4; i++) {
             int c = 2 * (lane % 4) + i % 2, at = row + 8 * (i / 2);
-            if (at < w.seen[i % 2]) w.scores[(size_t)c * w.stride + at] = s[i] * w.scale;
+            if (at < w.seen[i % 2]) store_kept(w.scores + (size_t)c * w.stride + at, s[i] * w.scale);
         }
 #pragma unroll
     for (int i = 0; i < 4; i++) s[i] = row + 8 * (i / 2) < w.seen[i % 2] ? s[i] * scale2 : -INFINITY;

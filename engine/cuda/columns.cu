@@ -1,6 +1,6 @@
 /* columns.cu - what a decode step adds to the cache beside K and V, for all layers at once: position, retention,
- * attention mass.  No attention waits for them, so they come at the end of the step; the columns in front of the last
- * product, whose weights travel meanwhile. */
+ * attention mass.  No attention waits for them, so they come at the end of the step, in front of the last product,
+ * whose weights travel meanwhile. */
 #include "engine/cuda/attend_decode.cuh"
 #include "engine/cuda/gate.cuh"
 #include "engine/cuda/pdl.cuh"
@@ -41,26 +41,27 @@ cudaError_t kv_cuda_append_newest(const kv_cuda_append_columns *a, cudaStream_t 
 }
 
 /* Launch: (n_layers * n, n_kv_heads, slots / THREADS) blocks of THREADS: a thread has one slot. */
-static __global__ void add_mass(const kv_cuda_seq *seqs, const int32_t *active, kv_page_layout layout,
-                                const float *scores, const float *lse, int stride, int n, int n_heads, int n_kv_heads) {
-    int kv_head = blockIdx.y, layer = blockIdx.x / n, row = blockIdx.x % n, group = n_heads / n_kv_heads;
+static __global__ void __launch_bounds__(THREADS) add_mass(const __grid_constant__ kv_cuda_mass a) {
+    const int kv_head = blockIdx.y, layer = blockIdx.x / a.n, row = blockIdx.x % a.n, group = a.n_heads / a.n_kv_heads;
     pdl_trigger();
     pdl_wait();
-    if (!active[row]) return;
-    const kv_cuda_seq &s = seqs[row];
-    int head = layer * n_kv_heads + kv_head, slot = blockIdx.z * THREADS + threadIdx.x;
-    if (slot >= s.n_slots[head]) return;
-    size_t first = ((size_t)layer * n + row) * n_heads + (size_t)kv_head * group;
+    if (!a.active[row]) return;
+    const kv_cuda_seq &s = a.seqs[row];
+    const int head = layer * a.n_kv_heads + kv_head, slot = blockIdx.z * THREADS + threadIdx.x;
+    const int n_slots = s.n_slots[head], newest = a.append && slot == n_slots - 1;
+    if (slot >= n_slots) return;
+    const size_t first = ((size_t)layer * a.n + row) * a.n_heads + (size_t)kv_head * group;
     float sum = 0;
-    for (int g = 0; g < group; g++) sum += expf(scores[(first + g) * stride + slot] - lse[first + g]);
+    for (int g = 0; g < group; g++) sum += expf(load_kept(a.scores + (first + g) * a.stride + slot) - a.lse[first + g]);
     char *page = (char *)s.pages[(size_t)head * s.page_cap + slot / KV_PAGE];
-    ((float *)(page + layout.off_cols))[slot % KV_PAGE] += sum;
+    float *cols = (float *)(page + a.layout.off_cols) + slot % KV_PAGE;
+    cols[0] = newest ? sum : cols[0] + sum;
+    if (!newest) return;
+    for (int c = 1; c < a.layout.n_cols; c++) cols[c * KV_PAGE] = 0;
+    ((int32_t *)(page + a.layout.off_pos))[slot % KV_PAGE] = s.n_seen - 1;
 }
 
-cudaError_t kv_cuda_add_mass(const kv_cuda_seq *seqs, const int32_t *active, const kv_page_layout *layout,
-                             const float *scores, const float *lse, int stride, int n, int n_layers, int n_heads,
-                             int n_kv_heads, int most_slots, cudaStream_t stream) {
-    dim3 grid(n_layers * n, n_kv_heads, (most_slots + THREADS - 1) / THREADS);
-    return pdl_launch(add_mass, grid, dim3(THREADS), 0, 1, stream, seqs, active, *layout, scores, lse, stride, n,
-                      n_heads, n_kv_heads);
+cudaError_t kv_cuda_add_mass(const kv_cuda_mass *a, cudaStream_t stream) {
+    dim3 grid(a->n_layers * a->n, a->n_kv_heads, kv_cuda_ceil(a->most_slots, THREADS));
+    return pdl_launch(add_mass, grid, dim3(THREADS), 0, 1, stream, *a);
 }

@@ -161,6 +161,26 @@ template <int N> KV_DEVICE void store_vec(__nv_bfloat16 *p, const float (&x)[N])
     }
 }
 
+/* ---- what stays in L2 ---------------------------------------------------------------------------------------------
+ */
+
+/* Lines of these accesses are the last to leave the L2 cache (PTX ISA: createpolicy). */
+KV_DEVICE uint64_t keep_policy(void) {
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+
+KV_DEVICE void store_kept(float *p, float v) {
+    asm volatile("st.global.L2::cache_hint.f32 [%0], %1, %2;" ::"l"(p), "f"(v), "l"(keep_policy()) : "memory");
+}
+
+KV_DEVICE float load_kept(const float *p) {
+    float v;
+    asm volatile("ld.global.L2::cache_hint.f32 %0, [%1], %2;" : "=f"(v) : "l"(p), "l"(keep_policy()));
+    return v;
+}
+
 /* ---- cache --------------------------------------------------------------------------------------------------------
  */
 

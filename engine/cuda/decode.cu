@@ -6,8 +6,8 @@
  *   out      product, residual, prepared for the next norm
  *   gate_up  product, SwiGLU
  *   down     product, residual, prepared for the next norm
- *   columns  of all layers: position, retention
- *   head     logits;  mass: attention mass of all layers;  score, select, compact: at a trigger;  sample, publish
+ *   columns  of all layers: position, retention;  mass: attention mass
+ *   head     logits;  score, select, compact: at a trigger;  sample, publish
  *
  * All buffers are there before; nothing is allocated and nothing waits for the host.  A graph serves any sequences in
  * its rows: which rows take part, their lengths and tables lie in device memory. */
@@ -274,6 +274,26 @@ static void enqueue_columns(pass *p) {
     close_mark(p, "columns", 4.0 * p->n * s->n_layers * a.mid_stride, 1, kv_cuda_append_newest(&a, r->b->stream));
 }
 
+static void enqueue_mass(pass *p) {
+    kv_cuda_runner *r = p->r;
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    const size_t rows = (size_t)p->n * s->n_heads;
+    kv_cuda_mass a = {};
+    a.seqs = r->seqs;
+    a.active = r->active;
+    a.layout = r->layout;
+    a.scores = (const float *)r->scores.p;
+    a.lse = a.scores + rows * p->most_slots * s->n_layers;
+    a.stride = a.most_slots = p->most_slots;
+    a.n = p->n;
+    a.n_layers = s->n_layers;
+    a.n_heads = s->n_heads;
+    a.n_kv_heads = s->n_kv_heads;
+    a.append = !r->gated;
+    open_mark(p);
+    close_mark(p, "mass", 4.0 * rows * s->n_layers * p->most_slots, 1, kv_cuda_add_mass(&a, r->b->stream));
+}
+
 /* What a product writes for the next one lies in the order that the next one wants. */
 static void enqueue_layer(pass *p, int layer) {
     kv_cuda_runner *r = p->r;
@@ -307,16 +327,11 @@ static void enqueue_step(pass *p, int reduces) {
     product head = head_product(p);
     enqueue_begin(p, qkv_product(p, 0).a.turned);
     for (int l = 0; l < s->n_layers; l++) enqueue_layer(p, l);
-    enqueue_columns(p);
+    /* without a gate the mass kernel writes the newest slot's columns on its way */
+    if (r->gated || !r->columns->has_mass) enqueue_columns(p);
+    if (r->columns->has_mass) enqueue_mass(p);
     enqueue_product(p, &head, 1);
-    if (r->columns->has_mass) {
-        size_t rows = (size_t)p->n * s->n_heads;
-        const float *scores = (const float *)r->scores.p, *lse = scores + rows * p->most_slots * s->n_layers;
-        open_mark(p);
-        close_mark(p, "mass", 4.0 * rows * s->n_layers * p->most_slots, 1,
-                   kv_cuda_add_mass(r->seqs, r->active, &r->layout, scores, lse, p->most_slots, p->n, s->n_layers,
-                                    s->n_heads, s->n_kv_heads, p->most_slots, r->b->stream));
-    }
+
     if (reduces) {
         open_mark(p);
         close_mark(p, "evict", 0, 4,
