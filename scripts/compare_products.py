@@ -2,9 +2,9 @@
 """The products of a decode step beside cuBLAS on the same GPU.
 
 Runs cuda_bench_skinny (tests/cuda) and, in this process, torch.mm, which is cuBLAS, over the same shapes: one layer of
-Qwen3-4B, bf16, weights of many layers so that the L2 cache does not hold them, launches captured in a CUDA graph.  Prints one
-JSON object per number of rows and product: microseconds and GB/s of weights of both.  "layer" is the four products after one
-another; for cuBLAS without the additions, norms and SwiGLU that trimbench's products do on their way.
+Qwen3-4B, bf16, weights of many layers so that the L2 cache does not hold them, launches captured in a CUDA graph.
+Prints one JSON object per number of rows and product: microseconds and GB/s of weights of both.  "layer" is all four
+products after one another; for cuBLAS without the additions, norms and SwiGLU that trimbench's do on their way.
 
     python3 scripts/compare_products.py --bench build/cuda_bench_skinny > products.jsonl
 """

@@ -4,8 +4,8 @@
 #
 #   scripts/gpu_check.sh [--prebuilt DIR] [--out DIR] [--tests-only | --bench-only] [--quick]
 #
-#   --prebuilt DIR   folder with trimbench, cuda_test_*, test_cuda_*, test_gates_golden and logits_pipe; nothing is
-#                    built (else: built into build-gpu)
+#   --prebuilt DIR   folder with trimbench, cuda_test_*, cuda_bench_skinny, test_cuda_*, test_gates_golden and
+#                    logits_pipe; nothing is built (else: built into build-gpu)
 #   --out DIR        where logs and results go (default results/cuda-speed)
 #   --tests-only     no benchmarks;  --bench-only: no tests, no sanitizer
 #   --quick          fewer programs under the sanitizer; benchmarks with fewer shapes, contexts and repetitions
@@ -218,10 +218,10 @@ measure() {
     stdout_to=""
 }
 
-# Beside transformers, where this Python has it; nothing is installed for it.
-compare() { # $1 = script without compare_, the rest its arguments
-    local name=$1-transformers script=$ROOT/scripts/compare_$1.py to=$out/$1-transformers.jsonl
-    shift
+# Beside transformers or cuBLAS, where this Python has torch and transformers; nothing is installed for it.
+compare() { # $1 = script without compare_, $2 = beside what, the rest its arguments
+    local name=$1-$2 script=$ROOT/scripts/compare_$1.py to=$out/$1-$2.jsonl
+    shift 2
     if [ $have_gpu = 0 ]; then
         report "$name" skipped 0.0 "no CUDA device"
     elif ! python3 -c 'import importlib.util as u; assert u.find_spec("torch") and u.find_spec("transformers")' \
@@ -260,8 +260,9 @@ run_benchmarks() {
         --reps 1 --warmup 1 --prefill-reps 0 --profile
     measure profile-long json 600 speed --model synth:qwen3-4b --policy full,trimkv "${m[@]}" --ctx 32786 --batch 4 \
         --max-new 129 --reps 1 --warmup 1 --prefill-reps 1 --profile
-    compare prefill --trimbench "$trimbench" --db "$out/gpu.sqlite"
-    compare checkpoint --shape qwen3-4b --pipe "$dir/logits_pipe"
+    compare products cublas --bench "$dir/cuda_bench_skinny"
+    compare prefill transformers --trimbench "$trimbench" --db "$out/gpu.sqlite"
+    compare checkpoint transformers --shape qwen3-4b --pipe "$dir/logits_pipe"
 }
 
 [ $bench = 0 ] || run_benchmarks

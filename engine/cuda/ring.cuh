@@ -31,19 +31,7 @@ static __device__ __forceinline__ void barrier_expect(uint32_t bar, int bytes) {
     asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(bar), "r"(bytes) : "memory");
 }
 
-/* Is the phase of this parity over?  A fresh barrier counts as past phase 1. */
-static __device__ __forceinline__ uint32_t barrier_over(uint32_t bar, uint32_t parity) {
-    uint32_t over;
-    asm volatile("{\n\t.reg .pred p;\n\t"
-                 "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n\t"
-                 "selp.u32 %0, 1, 0, p;\n\t}"
-                 : "=r"(over)
-                 : "r"(bar), "r"(parity)
-                 : "memory");
-    return over;
-}
-
-/* Returns once it is. */
+/* Returns once the phase of this parity is over; a fresh barrier counts as past phase 1. */
 static __device__ __forceinline__ void barrier_wait(uint32_t bar, uint32_t parity) {
     uint32_t over;
     do {

@@ -1,4 +1,5 @@
-/* skinny.cu - the kernel of skinny.cuh. */
+/* skinny.cu - the product of skinny.cuh for few rows: a block has one or two tiles, each of its warps a run of k. */
+#include "engine/cuda/mma.cuh"
 #include "engine/cuda/skinny_tile.cuh"
 
 enum {
@@ -6,6 +7,48 @@ enum {
     THREADS = 32 * WARPS,
     FEW = 16 /* most rows that x fits in registers of */
 };
+
+typedef struct frag {
+    uint4 lo, hi; /* 8 weights of row lane / 4 and of row lane / 4 + 8 */
+} frag;
+
+KV_DEVICE uint4 load_weights(const __nv_bfloat16 *p) {
+    uint4 v;
+    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+                 : "l"(p));
+    return v;
+}
+
+/* Not through the read-only path: the kernel before this one has just written it. */
+KV_DEVICE uint4 load_x(const __nv_bfloat16 *p) {
+    uint4 v;
+    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
+    return v;
+}
+
+/* Where a lane's two rows of a tile begin: rows r and r + 8; for swiglu gate row and up row of one h. */
+template <int KIND>
+KV_DEVICE void tile_rows(const kv_cuda_skinny &a, int tile, int lane, const __nv_bfloat16 **lo,
+                         const __nv_bfloat16 **hi) {
+    int r = lane / 4;
+    size_t k = (size_t)a.n_in;
+    if (KIND == KV_SKINNY_SWIGLU) {
+        int row = min(tile * 8 + r, a.n_out - 1);
+        *lo = a.w + (size_t)row * k;
+        *hi = a.w + (size_t)(a.n_out + row) * k;
+        return;
+    }
+    const __nv_bfloat16 *w = a.w;
+    int n = a.n_out, first = (a.n_out + TILE - 1) / TILE;
+    if (KIND == KV_SKINNY_PLAIN && tile >= first) {
+        w = a.w2;
+        n = a.n_out2;
+        tile -= first;
+    }
+    *lo = w + (size_t)min(tile * TILE + r, n - 1) * k;
+    *hi = w + (size_t)min(tile * TILE + r + 8, n - 1) * k;
+}
 
 /* rstd of every row into shared memory; a batch of partial sums is loaded at once. */
 static __device__ void load_rstd(const kv_cuda_skinny &a, float *rstd) {
@@ -115,9 +158,9 @@ static __device__ inline kv_cuda_skinny slice_rows(kv_cuda_skinny a, int slice, 
     return a;
 }
 
-/* Of a kernel with these parameters: what its registers allow. */
-static constexpr int blocks_per_sm(int groups, int tiles, int steps) {
-    return tiles == 1 && (groups <= 2 || (groups == 4 && steps == 1)) ? 2 : 1;
+/* What the registers of a kernel allow. */
+static constexpr int blocks_per_sm(int tiles) {
+    return tiles == 1 ? 2 : 1;
 }
 
 /* Slices of n rows: a block has the columns of one.  Those of a tile lie side by side, so that they share what the L2
@@ -131,10 +174,9 @@ template <int GROUPS> static __host__ __device__ constexpr int count_slices(int 
  * function, because its registers are the pipeline: two buffers of weights, one loading while the other is multiplied,
  * also across tiles. */
 template <int KIND, int GROUPS, int TILES, int STEPS>
-static __global__ void __launch_bounds__(THREADS, blocks_per_sm(GROUPS, TILES, STEPS))
-    multiply_rows(kv_cuda_skinny a, int n_tiles) {
+static __global__ void __launch_bounds__(THREADS, blocks_per_sm(TILES)) multiply_rows(kv_cuda_skinny a, int n_tiles) {
     extern __shared__ float red[]; /* (WARPS, TILES, GROUPS * 8 columns, 16 rows) */
-    __shared__ float rstd[KV_SKINNY_ROWS];
+    __shared__ float rstd[8 * GROUPS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int slices = count_slices<GROUPS>(a.n), step = gridDim.x / slices;
     if (GROUPS >= 4) a = slice_rows(a, blockIdx.x % slices, 8 * GROUPS);
@@ -203,7 +245,7 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(GROUPS, TILES, S
     fetch_x(col[1], from + STEPS);
     if (a.squares) {
         load_rstd(a, rstd);
-    } else if (threadIdx.x < KV_SKINNY_ROWS) {
+    } else if (threadIdx.x < 8 * GROUPS) {
         rstd[threadIdx.x] = 1;
     }
 
@@ -257,7 +299,7 @@ template <int KIND, int GROUPS, int TILES, int STEPS>
 static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     int n_sm = kv_cuda_multiprocessors(), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
     if (!n_sm) return cudaErrorInvalidDevice;
-    int units = (n_tiles + TILES - 1) / TILES, most = blocks_per_sm(GROUPS, TILES, STEPS) * n_sm;
+    int units = (n_tiles + TILES - 1) / TILES, most = blocks_per_sm(TILES) * n_sm;
     size_t shared = (size_t)WARPS * TILES * TILE * 8 * GROUPS * sizeof(float);
     return pdl_launch(multiply_rows<KIND, GROUPS, TILES, STEPS>,
                       dim3((units < most ? units : most) * count_slices<GROUPS>(a->n)), dim3(THREADS), shared, pdl,
@@ -283,7 +325,7 @@ int kv_cuda_skinny_turns(kv_skinny_kind kind, const kv_cuda_skinny *a) {
 }
 
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
-    if (a->n < 1 || a->n_in % CHUNK) return cudaErrorInvalidValue;
+    if (a->n < 1 || a->n_in % CHUNK || (a->w2 && kind != KV_SKINNY_PLAIN)) return cudaErrorInvalidValue;
     if (a->turn_out && kind != KV_SKINNY_PLAIN && a->n_out % CHUNK) return cudaErrorInvalidValue;
     switch (kind) {
     case KV_SKINNY_PLAIN:

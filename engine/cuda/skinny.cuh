@@ -1,9 +1,10 @@
 /* skinny.cuh - products of a weight matrix with a few rows, at the speed of memory.
  *
  * out (n, n_out) = x (n, n_in) w^T, w (n_out, n_in) bf16 row-major: as the checkpoint and cuBLAS have it, nothing is
- * packed.  Up to 64 rows share one reading of the weights, which go straight from memory or by way of shared memory
- * into the registers that the tensor core takes (A operand); which k goes to which place of a fragment is free as long
- * as both operands agree, so a lane takes 8 consecutive weights of one row at once.  x is the B operand.
+ * packed.  Up to 64 rows, 32 in plain order, share one reading of the weights, which go straight from memory or by way
+ * of shared memory into the registers that the tensor core takes (A operand); which k goes to which place of a fragment
+ * is free as long as both operands agree, so a lane takes 8 consecutive weights of one row at once.  x is the B
+ * operand.
  *
  * Order of a sum: k in chunks of 32; the chunks are cut into eight runs, each added up in ascending order by the tensor
  * core, then the runs in ascending order.  Nothing of it depends on n, so a row has the same bits at every batch size:
@@ -21,7 +22,7 @@
 
 #include "engine/cuda/cuda.h"
 
-enum { KV_SKINNY_ROWS = 64 }; /* most rows that share one reading of the weights */
+enum { KV_SKINNY_ROWS = 64 }; /* most rows in product order that share one reading of the weights */
 
 /* Where element k of a row lies in product order: of every 32 elements the 4 x 4 pairs are transposed, so that what a
  * product of 16 k takes of the four lanes that share a row lies together.  The inverse is the same. */
@@ -61,7 +62,7 @@ typedef struct kv_cuda_skinny {
     float *squares_out;       /* residual: (n, kv_cuda_skinny_squares(n_out)), one of every tile */
 } kv_cuda_skinny;
 
-/* Is this product, whatever its pointers, faster with x in product order? */
+/* Is this product faster with x in product order?  Of its pointers it only matters whether there is a w2. */
 int kv_cuda_skinny_turns(kv_skinny_kind kind, const kv_cuda_skinny *a);
 /* pdl: launch programmatically dependent on the kernel before it in the stream. */
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream);

@@ -10,10 +10,10 @@ typedef struct columns {
     int first, n;
 } columns;
 
-/* Where a fragment belongs: tile of n_tiles, group of the block's columns. */
+/* Where a fragment belongs: a tile, counted over both matrices, up to the end of its own; a group of columns. */
 typedef struct place {
     columns c;
-    int n_tiles, tile, group;
+    int end, tile, group;
 } place;
 
 KV_DEVICE int row_of(const place &p, int i) {
@@ -63,7 +63,7 @@ KV_DEVICE void put_swiglu(const kv_cuda_skinny &a, const float *rstd, const plac
 KV_DEVICE void put_residual(const kv_cuda_skinny &a, const place &p, const float v[4], const residual_regs &before) {
 #pragma unroll
     for (int i = 0; i < 2; i++) {
-        const int n = column_of(p, i), is = n < p.c.n && p.tile < p.n_tiles;
+        const int n = column_of(p, i), is = n < p.c.n && p.tile < p.end;
         float square[2] = {0, 0};
 #pragma unroll
         for (int k = i; k < 4; k += 2) {
@@ -77,7 +77,7 @@ KV_DEVICE void put_residual(const kv_cuda_skinny &a, const place &p, const float
         }
         float s = square[0] + square[1]; /* then over the rows, as the lanes of skinny.cu have them */
         for (int d = 16; d >= 4; d /= 2) s += __shfl_xor_sync(~0u, s, d);
-        if (is && threadIdx.x % 32 / 4 == 0) a.squares_out[(size_t)(p.c.first + n) * p.n_tiles + p.tile] = s;
+        if (is && threadIdx.x % 32 / 4 == 0) a.squares_out[(size_t)(p.c.first + n) * p.end + p.tile] = s;
     }
 }
 
@@ -87,7 +87,7 @@ KV_DEVICE void put(const kv_cuda_skinny &a, const float *rstd, const place &p, c
                    const residual_regs &before) {
     if (KIND == KV_SKINNY_RESIDUAL)
         put_residual(a, p, v, before);
-    else if (p.tile >= p.n_tiles)
+    else if (p.tile >= p.end)
         return;
     else if (KIND == KV_SKINNY_SWIGLU)
         put_swiglu(a, rstd, p, v);

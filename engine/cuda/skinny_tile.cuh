@@ -3,7 +3,6 @@
 #define KV_CUDA_SKINNY_TILE_H
 
 #include "engine/cuda/common.cuh"
-#include "engine/cuda/mma.cuh"
 #include "engine/cuda/pdl.cuh"
 #include "engine/cuda/skinny.cuh"
 
@@ -16,48 +15,6 @@ enum {
 /* First chunk of a run, of n_chunks in all. */
 KV_DEVICE int run_start(int run, int n_chunks) {
     return run * n_chunks / RUNS;
-}
-
-typedef struct frag {
-    uint4 lo, hi; /* 8 weights of row lane / 4 and of row lane / 4 + 8 */
-} frag;
-
-KV_DEVICE uint4 load_weights(const __nv_bfloat16 *p) {
-    uint4 v;
-    asm volatile("ld.global.nc.L1::no_allocate.L2::128B.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "l"(p));
-    return v;
-}
-
-/* Not through the read-only path: the kernel before this one has just written it. */
-KV_DEVICE uint4 load_x(const __nv_bfloat16 *p) {
-    uint4 v;
-    asm volatile("ld.global.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "l"(p));
-    return v;
-}
-
-/* Where a lane's two rows of a tile begin: rows r and r + 8; for swiglu gate row and up row of one h. */
-template <int KIND>
-KV_DEVICE void tile_rows(const kv_cuda_skinny &a, int tile, int lane, const __nv_bfloat16 **lo,
-                         const __nv_bfloat16 **hi) {
-    int r = lane / 4;
-    size_t k = (size_t)a.n_in;
-    if (KIND == KV_SKINNY_SWIGLU) {
-        int row = min(tile * 8 + r, a.n_out - 1);
-        *lo = a.w + (size_t)row * k;
-        *hi = a.w + (size_t)(a.n_out + row) * k;
-        return;
-    }
-    const __nv_bfloat16 *w = a.w;
-    int n = a.n_out, first = (a.n_out + TILE - 1) / TILE;
-    if (KIND == KV_SKINNY_PLAIN && tile >= first) {
-        w = a.w2;
-        n = a.n_out2;
-        tile -= first;
-    }
-    *lo = w + (size_t)min(tile * TILE + r, n - 1) * k;
-    *hi = w + (size_t)min(tile * TILE + r + 8, n - 1) * k;
 }
 
 /* Place of an element in its row of h or normed. */

@@ -21,7 +21,7 @@ enum {
     MOST_TILES = 12,      /* most of a block in a cluster */
     OTHERS = 1,           /* a warp that copies */
     MOST_STAGES = 12,
-    ROOM = 112 << 10 /* shared memory of a block: two fit on a multiprocessor */
+    ROOM = 112 << 10 /* shared memory of a block: with 1 KiB for variables and 1 for the system, half of all there is */
 };
 
 /* Boxes of CHUNK columns: of the weights the rows of a block (swiglu: gate rows or up rows), of x its columns. */
@@ -124,7 +124,8 @@ KV_DEVICE void copy_chunks(const ring &r, const block_rows &w, const CUtensorMap
     }
 }
 
-/* The x of a chunk as B operand, K-major: rows of 64 bytes, swizzled.  The second 16 k: B_SECOND on. */
+/* The x of a chunk as B operand, K-major: rows of 64 bytes, groups of 8 rows one after the other, the 64-byte swizzle,
+ * which starts anew every 512 bytes, as stages do.  The second 16 k: B_SECOND on. */
 enum { B_SECOND = ROW_BYTES / 2 >> 4 };
 KV_DEVICE uint64_t describe_x(uint32_t at) {
     return (uint64_t)((at & 0x3ffff) >> 4) | (uint64_t)1 << 16 | (uint64_t)(PART >> 4) << 32 | (uint64_t)2 << 62;
@@ -200,7 +201,6 @@ template <int EACH> KV_DEVICE void load_rstds(const kv_cuda_skinny &a, const col
     for (int i = lane; i < a.n_squares; i += 32)
 #pragma unroll
         for (int k = 0; k < EACH; k++) s[k] += __ldcg(p + (size_t)min(k, n - 1) * a.n_squares + i);
-    __syncwarp();
     int d = 16, column = 0;
 #pragma unroll
     for (int half = EACH / 2; half; half /= 2, d /= 2) {
@@ -366,9 +366,8 @@ static cudaError_t map_rows(CUtensorMap *map, const void *x, int rows, int n_in,
     return map_tensor(map, x, 2, dims, &stride, box, swizzle);
 }
 
-/* Tiles of a block.  Whole rows: so that every multiprocessor has equally many blocks.  Clusters: likewise, if that is
- * one; where it would be two, not all fit at once (some processors are left over), and smaller blocks fill up better.
- */
+/* Tiles of a block.  Whole rows: so that every multiprocessor has equally many blocks.  Clusters: so that it has one,
+ * if that is possible; else smaller ones, because of two each not all would fit at once. */
 static int choose_tiles(int n_tiles, int per_wave, int split) {
     if (split == 1) return kv_cuda_ceil(n_tiles, per_wave * kv_cuda_ceil(n_tiles, WHOLE_TILES * per_wave));
     return n_tiles <= MOST_TILES * per_wave ? kv_cuda_ceil(n_tiles, per_wave) : (int)WHOLE_TILES;
@@ -406,6 +405,7 @@ static cudaError_t launch_groups(const kv_cuda_skinny *a, int pdl, cudaStream_t 
     return launch<KIND, GROUPS, RUNS>(a, n_tiles, n_sm, pdl, stream);
 }
 
+static_assert(8 * 8 == KV_SKINNY_ROWS, "the columns of the larger kernel");
 template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     return a->n <= 32 ? launch_groups<KIND, 4>(a, pdl, stream) : launch_groups<KIND, 8>(a, pdl, stream);
 }

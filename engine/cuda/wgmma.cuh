@@ -1,9 +1,10 @@
-/* wgmma.cuh - Hopper's matrix units and copy engine, as much of them as prompt attention needs.
+/* wgmma.cuh - Hopper's matrix units and copy engine, as much of them as prompt attention and the products of a step
+ * need.
  *
- * Tiles are 128 rows (tokens) of one head.  The copy engine lays a tile out in shared memory as chunks of CHUNK
- * columns, each (128, CHUNK) bf16 with rows of 128 (CHUNK 64) or 64 bytes (CHUNK 32), 16-byte units swizzled within 8
- * rows.  The same bytes serve as K-major operand (columns are summed over: q, k) and as MN-major B operand (rows are
- * summed over: v).  Rows past the end of the tensor arrive as zeros.
+ * Tiles of prompt attention are 128 rows (tokens) of one head.  The copy engine lays a tile out in shared memory as
+ * chunks of CHUNK columns, each (128, CHUNK) bf16 with rows of 128 (CHUNK 64) or 64 bytes (CHUNK 32), 16-byte units
+ * swizzled within 8 rows.  The same bytes serve as K-major operand (columns are summed over: q, k) and as MN-major B
+ * operand (rows are summed over: v).  Rows past the end of the tensor arrive as zeros.
  *
  * Accumulators of m64nN: thread t of a warpgroup, lane l = t % 32, holds in d[i] row 16 (t / 32) + l / 4 + 8 (i / 2 %
  * 2), column 8 (i / 4) + 2 (l % 4) + i % 2.  Source: PTX ISA, "Asynchronous Warpgroup Level Matrix Instructions" and

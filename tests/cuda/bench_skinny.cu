@@ -1,9 +1,9 @@
 /* bench_skinny.cu - how fast the products of a decode step are: microseconds of each product of one layer of the
- * Qwen3-4B shape, and of the four after one another as in a step (without attention), by number of rows.
+ * Qwen3-4B shape, and of the four after one another, by number of rows.
  *
- * Weights are random and of many layers, more than the L2 cache holds; launches are captured in a graph, dependent ones
- * as in a step; the best of several replays.  One line per number of rows and product: rows, product, microseconds,
- * GB/s of weights. */
+ * Weights are random and of many layers, more than the L2 cache holds; launches are captured in a graph,
+ * dependent ones as in a step, though each product reads the same x; the best of several replays.  One line per number
+ * of rows and product: rows, product, microseconds, GB/s of weights. */
 #include "engine/cuda/skinny.cuh"
 #include "tests/cuda/check.cuh"
 

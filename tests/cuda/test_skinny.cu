@@ -312,7 +312,14 @@ static int swiglu_rows(void) {
 /* ---- chains of launches ---------------------------------------------------------------------------------------------
  */
 
-enum { DIM = 576, N_FF = 1536, N_QKV = 960, N_MID = 128, LAYERS = 6, LINKS = 4 };
+enum { LAYERS = 6, LINKS = 4 };
+
+typedef struct widths {
+    int dim, n_ff, n_qkv, n_mid;
+} widths;
+
+/* Of a small model, and one whose matrices clusters share. */
+static const widths SMALL = {576, 1536, 960, 128}, LARGE = {1024, 4096, 1536, 1024};
 
 /* Layers of four products, each fed by the one before: into the residual, up, down, and out of it in two parts. */
 typedef struct chain {
@@ -320,20 +327,21 @@ typedef struct chain {
     kv_cuda_skinny a[LINKS];
 } chain;
 
-static chain make_chain(int n) {
+static chain make_chain(const widths *w, int n, int turned) {
     static const kv_skinny_kind kinds[LINKS] = {KV_SKINNY_RESIDUAL, KV_SKINNY_SWIGLU, KV_SKINNY_RESIDUAL,
                                                 KV_SKINNY_PLAIN};
-    static const shape shapes[LINKS] = {{DIM, 0, N_FF}, {N_FF, 0, DIM}, {DIM, 0, N_FF}, {N_QKV, N_MID, DIM}};
+    const shape shapes[LINKS] = {
+        {w->dim, 0, w->n_ff}, {w->n_ff, 0, w->dim}, {w->dim, 0, w->n_ff}, {w->n_qkv, w->n_mid, w->dim}};
     chain c;
     for (int i = 0; i < LINKS; i++) {
         c.link[i] = make_product(kinds[i], shapes[i], 5000 + 100 * (uint64_t)i);
-        c.link[i].turned = c.link[i].turn_out = n % 2;
+        c.link[i].turned = c.link[i].turn_out = turned;
         c.a[i] = arguments(&c.link[i], 0, n, 0);
     }
     const kv_cuda_skinny *first = &c.a[0];
     for (int i = 1; i < LINKS; i += 2) {
         c.a[i].x = first->normed, c.a[i].squares = first->squares_out;
-        c.a[i].n_squares = kv_cuda_skinny_squares(DIM), c.a[i].dim = DIM;
+        c.a[i].n_squares = kv_cuda_skinny_squares(w->dim), c.a[i].dim = w->dim;
     }
     c.a[2].x = c.a[1].h;
     c.a[2].residual = first->residual, c.a[2].normed = first->normed, c.a[2].squares_out = first->squares_out;
@@ -377,8 +385,8 @@ static int fetch_chain(chain *c, cudaStream_t stream, int keep) {
     return bad;
 }
 
-static int check_chain(int n) {
-    chain c = make_chain(n);
+static int check_chain(const widths *w, int n, int turned) {
+    chain c = make_chain(w, n, turned);
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t exec;
@@ -388,7 +396,7 @@ static int check_chain(int n) {
     launch_chain(&c, 0, stream);
     fetch_chain(&c, stream, 1);
     const float *out = (const float *)c.link[3].b[OUT].now;
-    for (int i = 0; i < n * (N_QKV + GAP); i++) bad += i % (N_QKV + GAP) < N_QKV && !isfinite(out[i]);
+    for (int i = 0; i < n * (w->n_qkv + GAP); i++) bad += i % (w->n_qkv + GAP) < w->n_qkv && !isfinite(out[i]);
     for (int i = 0; i < 3; i++) {
         reset_chain(&c);
         launch_chain(&c, 1, stream);
@@ -403,7 +411,7 @@ static int check_chain(int n) {
         CHECK_CUDA(cudaGraphLaunch(exec, stream));
         bad += fetch_chain(&c, stream, 0);
     }
-    if (bad) printf("  ... with %d rows\n", n);
+    if (bad) printf("  ... with %d rows of %d, product order %d\n", n, w->dim, turned);
     CHECK_CUDA(cudaGraphExecDestroy(exec));
     CHECK_CUDA(cudaGraphDestroy(graph));
     CHECK_CUDA(cudaStreamDestroy(stream));
@@ -412,9 +420,11 @@ static int check_chain(int n) {
 }
 
 static int chains(void) {
-    static const int counts[] = {1, 8, 16, 33, 64, 131};
+    static const int counts[] = {1, 8, 16, 17, 33, 64, 131}, many[] = {17, 48, 131};
     int bad = 0;
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) bad += check_chain(counts[i]);
+    for (size_t i = 0; i < 2 * sizeof counts / sizeof *counts; i++)
+        bad += check_chain(&SMALL, counts[i / 2], (int)i % 2);
+    for (size_t i = 0; i < sizeof many / sizeof *many; i++) bad += check_chain(&LARGE, many[i], 1);
     return bad;
 }
 
@@ -423,10 +433,13 @@ static int refused(void) {
     product p = make_product(KV_SKINNY_PLAIN, s, 9000);
     kv_cuda_skinny none = arguments(&p, 0, 0, 0), odd = arguments(&p, 0, 1, 0), wide = arguments(&p, 0, 17, 0);
     wide.turn_out = 1;
+    kv_cuda_skinny two = arguments(&p, 0, 1, 0);
+    two.w2 = two.w;
     odd.n_in = 48;
     const int bad = (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &none, 0, 0) != cudaErrorInvalidValue) +
                     (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &odd, 0, 0) != cudaErrorInvalidValue) +
-                    (kv_cuda_skinny_rows(KV_SKINNY_SWIGLU, &wide, 0, 0) != cudaErrorInvalidValue);
+                    (kv_cuda_skinny_rows(KV_SKINNY_SWIGLU, &wide, 0, 0) != cudaErrorInvalidValue) +
+                    (kv_cuda_skinny_rows(KV_SKINNY_RESIDUAL, &two, 0, 0) != cudaErrorInvalidValue);
     free_product(&p);
     return bad;
 }
@@ -441,7 +454,7 @@ int main(int argc, char **argv) {
         {"additions to the residual, likewise", residual_rows},
         {"gated products, likewise", swiglu_rows},
         {"dependent launches and graphs repeat the bits of launches one by one", chains},
-        {"no rows, and widths that have no kernel, are refused", refused},
+        {"no rows, widths without a kernel, and second matrices where none belong are refused", refused},
     };
     int devices = 0;
     if (cudaGetDeviceCount(&devices) == cudaSuccess && devices && prepared()) return 1;
