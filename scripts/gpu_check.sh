@@ -143,7 +143,7 @@ cuda_test_attend_decode:steps of up to 16
 cuda_test_attend_prompt:peaked attention
 cuda_test_attend_slots:chunks over short caches
 cuda_test_reduce:compacts_in_place
-cuda_test_skinny:gated products
+cuda_test_skinny:dependent launches
 LIST
     [ $quick = 0 ] || return 0
     cat <<'LIST'

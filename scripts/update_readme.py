@@ -64,7 +64,7 @@ def paper_table():
 def gpu_speed_table():
     out = ["| model | policy | context | batch | live slots | ms a step | tok/s | GB/s | share of the copy bandwidth |",
            "|---|---|---|---|---|---|---|---|---|"]
-    for name in ("short", "policy"):
+    for name in ("short", "wide", "policy"):
         for c in cells(f"results/cuda-speed/{name}.jsonl"):
             out.append(f"| {c['model'].removeprefix('synth:')} | {c['policy']} | {c['ctx']} | {c['batch']} | "
                        f"{c['mean_slots']:.0f} | {c['ms_per_step']:.3f} | {c['decode_tok_s']:.0f} | {c['gb_s']:.0f} | "
