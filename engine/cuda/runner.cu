@@ -40,6 +40,8 @@ static void close_runner(kv_runner *base) {
     kv_cuda_backend *b = r->b;
     const kv_shape *s = &base->engine->model.info.shape;
     cudaStreamSynchronize(b->stream);
+    /* what L2 was asked to keep (common.cuh) must not take its place in the measurement that comes next */
+    if (r->scores.p && cudaCtxResetPersistingL2Cache() != cudaSuccess) cudaGetLastError();
     kv_cuda_drop_graphs(r);
     kv_cuda_pool_free(r);
     for (int i = 0; r->rows && i < r->max_seqs; i++)
