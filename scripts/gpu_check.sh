@@ -155,6 +155,7 @@ cuda_test_rows:append_handles_every_option
 cuda_test_rows:norm_matches
 cuda_test_sample:greedy_rows
 cuda_test_scores:scores_of
+cuda_test_skinny:clusters share
 LIST
 }
 
