@@ -21,7 +21,7 @@ static void print_option(FILE *f, const kv_option *o) {
     if (o->choices)
         snprintf(range, sizeof range, "%s", o->choices);
     else
-        snprintf(range, sizeof range, "%.10g..%.10g", o->min, o->max);
+        snprintf(range, sizeof range, "%.16g..%.16g", o->min, o->max);
     if (o->choices && !isnan(o->def))
         choice(o->choices, (int)o->def, def, sizeof def);
     else if (!isnan(o->def))
