@@ -95,12 +95,6 @@ KV_DEVICE uint4 load_cache(const void *p) {
     return v;
 }
 
-KV_DEVICE uint4 load_shared(uint32_t at) {
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
-    return v;
-}
-
 /* K and V of a warp's current page. */
 template <int D> struct page_regs { uint4 k[2][D / 32], v[D / 16]; };
 

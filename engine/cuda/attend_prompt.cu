@@ -85,7 +85,7 @@ static __device__ __forceinline__ void weigh_values(float (&o)[D / 2], const uin
     const uint64_t vd = columns_desc<D>(tile);
     wgmma_fence();
 #pragma unroll
-    for (int k = 0; k < TILE_ROWS / 16; k++) wgmma_columns(o, p + 4 * k, vd + columns_step<D>(k));
+    for (int k = 0; k < TILE_ROWS / 16; k++) wgmma_add<MN_MAJOR>(o, p + 4 * k, vd + columns_step<D>(k));
     wgmma_commit();
 }
 

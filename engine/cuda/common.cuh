@@ -161,6 +161,13 @@ template <int N> KV_DEVICE void store_vec(__nv_bfloat16 *p, const float (&x)[N])
     }
 }
 
+/* 16 bytes of shared memory. */
+KV_DEVICE uint4 load_shared(uint32_t at) {
+    uint4 v;
+    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w) : "r"(at));
+    return v;
+}
+
 /* ---- what stays in L2 ---------------------------------------------------------------------------------------------
  */
 

@@ -58,15 +58,6 @@ KV_DEVICE void wait_for(uint32_t bars, const cursor &c) {
     barrier_wait(bars + 8 * c.stage, c.round & 1);
 }
 
-KV_DEVICE uint4 read_shared(uint32_t at) {
-    uint4 v;
-    asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
-                 : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-                 : "r"(at)
-                 : "memory");
-    return v;
-}
-
 /* ---- copies ---------------------------------------------------------------------------------------------------------
  */
 
@@ -134,16 +125,12 @@ KV_DEVICE uint64_t describe_x(uint32_t at) {
 /* ---- sums -----------------------------------------------------------------------------------------------------------
  */
 
-KV_DEVICE float4 read_sums(uint32_t at) {
-    float4 v;
-    asm volatile("ld.shared.v4.f32 {%0, %1, %2, %3}, [%4];"
-                 : "=f"(v.x), "=f"(v.y), "=f"(v.z), "=f"(v.w)
-                 : "r"(at)
-                 : "memory");
-    return v;
+KV_DEVICE float4 load_sums(uint32_t at) {
+    const uint4 v = load_shared(at);
+    return make_float4(__uint_as_float(v.x), __uint_as_float(v.y), __uint_as_float(v.z), __uint_as_float(v.w));
 }
 
-KV_DEVICE void write_sums(uint32_t at, const float v[4]) {
+KV_DEVICE void store_sums(uint32_t at, const float v[4]) {
     asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"(at), "f"(v[0]), "f"(v[1]), "f"(v[2]), "f"(v[3])
                  : "memory");
 }
@@ -234,12 +221,12 @@ KV_DEVICE void multiply_chunks(float (&total)[4 * GROUPS], const ring &r, uint32
             run_end = run_start(++n_run + 1, n_chunks);
         }
         wait_for(r.full, at);
-        const uint4 l = read_shared(stage_at(r, at) + lo), h = read_shared(stage_at(r, at) + hi);
+        const uint4 l = load_shared(stage_at(r, at) + lo), h = load_shared(stage_at(r, at) + hi);
         const uint32_t first[4] = {l.x, h.x, l.y, h.y}, second[4] = {l.z, h.z, l.w, h.w};
         const uint64_t x = describe_x(stage_at(r, at));
         wgmma_fence();
-        wgmma_add(sum, first, x);
-        wgmma_add(sum, second, x + B_SECOND);
+        wgmma_add<K_MAJOR>(sum, first, x);
+        wgmma_add<K_MAJOR>(sum, second, x + B_SECOND);
         wgmma_commit();
         wgmma_wait<0>(); /* loading the next weights before would overwrite registers that the product still reads */
         pin(sum);
@@ -255,10 +242,10 @@ KV_DEVICE void finish_rows(const kv_cuda_skinny &a, const float *rstd, place p, 
                            uint32_t sums) {
     residual_regs before;
 #pragma unroll
-    for (int g = 0; g < GROUPS; g++) write_sums(sums + g * PART, total + 4 * g);
+    for (int g = 0; g < GROUPS; g++) store_sums(sums + g * PART, total + 4 * g);
 #pragma unroll 4
     for (int g = 0; g < GROUPS; g++) {
-        const float4 s = read_sums(sums + g * PART);
+        const float4 s = load_sums(sums + g * PART);
         const float v[4] = {s.x, s.y, s.z, s.w};
         p.group = g;
         if (KIND == KV_SKINNY_RESIDUAL) load_residual(a, p, before);
@@ -280,7 +267,7 @@ KV_DEVICE void finish_run(const kv_cuda_skinny &a, const float *rstd, place p, c
     float v[4] = {0, 0, 0, 0};
 #pragma unroll
     for (int k = 0; k < RUNS; k++) {
-        const float4 s = read_sums(inbox + k * PART);
+        const float4 s = load_sums(inbox + k * PART);
         v[0] += s.x, v[1] += s.y, v[2] += s.z, v[3] += s.w;
     }
     put<KIND>(a, rstd, p, v, before);

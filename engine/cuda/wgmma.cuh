@@ -115,46 +115,40 @@ template <bool ADD> static __device__ __forceinline__ void wgmma_rows(float (&d)
                  : "l"(a), "l"(b), "n"(ADD));
 }
 
-/* d (64, D) += A (64, 16) B (16, D), A in registers, B MN-major in shared memory; d has D / 2 elements. */
-static __device__ __forceinline__ void wgmma_columns(float (&d)[32], const uint32_t *a, uint64_t b) {
-    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1
-                 "}, {%32, %33, %34, %35}, %36, p, 1, 1, 1;\n\t}"
-                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
+/* How B lies in shared memory. */
+enum { K_MAJOR = 0, MN_MAJOR = 1 };
 
-static __device__ __forceinline__ void wgmma_columns(float (&d)[48], const uint32_t *a, uint64_t b) {
-    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1 ", " WGMMA_R16_2
-                 "}, {%48, %49, %50, %51}, %52, p, 1, 1, 1;\n\t}"
-                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16), WGMMA_D16(d, 32)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-static __device__ __forceinline__ void wgmma_columns(float (&d)[64], const uint32_t *a, uint64_t b) {
-    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
-                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1 ", " WGMMA_R16_2
-                 ", " WGMMA_R16_3 "}, {%64, %65, %66, %67}, %68, p, 1, 1, 1;\n\t}"
-                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16), WGMMA_D16(d, 32), WGMMA_D16(d, 48)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
-}
-
-/* d (64, 32 or 64) += A (64, 16) B (16, 32 or 64), A in registers, B K-major in shared memory. */
-static __device__ __forceinline__ void wgmma_add(float (&d)[16], const uint32_t *a, uint64_t b) {
+/* d (64, N) += A (64, 16) B (16, N), A in registers; d has N / 2 elements. */
+template <int LAYOUT> static __device__ __forceinline__ void wgmma_add(float (&d)[16], const uint32_t *a, uint64_t b) {
     asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
                  "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" WGMMA_R16_0
-                 "}, {%16, %17, %18, %19}, %20, p, 1, 1, 0;\n\t}"
+                 "}, {%16, %17, %18, %19}, %20, p, 1, 1, %21;\n\t}"
                  : WGMMA_D16(d, 0)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(LAYOUT));
 }
 
-static __device__ __forceinline__ void wgmma_add(float (&d)[32], const uint32_t *a, uint64_t b) {
+template <int LAYOUT> static __device__ __forceinline__ void wgmma_add(float (&d)[32], const uint32_t *a, uint64_t b) {
     asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
                  "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1
-                 "}, {%32, %33, %34, %35}, %36, p, 1, 1, 0;\n\t}"
+                 "}, {%32, %33, %34, %35}, %36, p, 1, 1, %37;\n\t}"
                  : WGMMA_D16(d, 0), WGMMA_D16(d, 16)
-                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b));
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(LAYOUT));
+}
+
+template <int LAYOUT> static __device__ __forceinline__ void wgmma_add(float (&d)[48], const uint32_t *a, uint64_t b) {
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n96k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1 ", " WGMMA_R16_2
+                 "}, {%48, %49, %50, %51}, %52, p, 1, 1, %53;\n\t}"
+                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16), WGMMA_D16(d, 32)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(LAYOUT));
+}
+
+template <int LAYOUT> static __device__ __forceinline__ void wgmma_add(float (&d)[64], const uint32_t *a, uint64_t b) {
+    asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, 1, 0;\n\t"
+                 "wgmma.mma_async.sync.aligned.m64n128k16.f32.bf16.bf16 {" WGMMA_R16_0 ", " WGMMA_R16_1 ", " WGMMA_R16_2
+                 ", " WGMMA_R16_3 "}, {%64, %65, %66, %67}, %68, p, 1, 1, %69;\n\t}"
+                 : WGMMA_D16(d, 0), WGMMA_D16(d, 16), WGMMA_D16(d, 32), WGMMA_D16(d, 48)
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "n"(LAYOUT));
 }
 
 #undef WGMMA_R16_0
