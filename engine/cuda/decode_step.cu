@@ -192,48 +192,45 @@ static product head_product(const kv_cuda_pass *p) {
     return make_product(p, "head", KV_SKINNY_PLAIN, a);
 }
 
+/* With attention mass: the scores of a layer, (n, n_heads, most_slots), and behind those of all layers its lse, (n,
+ * n_heads). */
+static float *layer_scores(const kv_cuda_pass *p, int layer) {
+    return (float *)p->r->scores.p + (size_t)layer * p->n * p->r->base.engine->model.info.shape.n_heads * p->most_slots;
+}
+
+static float *layer_lse(const kv_cuda_pass *p, int layer) {
+    const kv_shape *s = &p->r->base.engine->model.info.shape;
+    return layer_scores(p, s->n_layers) + (size_t)layer * p->n * s->n_heads;
+}
+
 static void enqueue_attend(kv_cuda_pass *p, int layer, int turned) {
     kv_cuda_runner *r = p->r;
-    const kv_cuda_backend *b = r->b;
-    const kv_model *m = &r->base.engine->model;
-    const kv_shape *s = &m->info.shape;
+    const kv_shape *s = &r->base.engine->model.info.shape;
     kv_cuda_decode_attend a = {};
+    kv_cuda_set_heads(&a, r, layer);
+    kv_cuda_set_rotation(&a, r, layer);
     a.qkv = r->qkv;
     a.out = r->att;
-    a.seqs = r->seqs;
     a.n_slots = r->n_slots;
     a.slots_stride = s->n_layers * s->n_kv_heads;
     a.active = r->active;
-    a.layout = r->layout;
     a.n = p->n;
-    a.layer = layer;
-    a.n_heads = s->n_heads;
-    a.n_kv_heads = s->n_kv_heads;
-    a.head_dim = s->head_dim;
-    a.window = r->columns->window;
     a.most_slots = p->most_slots;
     a.turned = turned;
-    a.bias = b->model.layers[layer].qkv_bias;
-    a.q_norm = b->model.layers[layer].q_norm;
-    a.k_norm = b->model.layers[layer].k_norm;
-    a.eps = m->rms_eps;
     a.scale = 1 / sqrtf((float)s->head_dim);
-    a.rope_cos = b->model.rope_cos;
-    a.rope_sin = b->model.rope_sin;
     if (r->columns->has_mass) {
-        size_t rows = (size_t)p->n * s->n_heads;
         a.score_stride = p->most_slots;
-        a.scores = (float *)r->scores.p + rows * p->most_slots * layer;
-        a.lse = (float *)r->scores.p + rows * p->most_slots * s->n_layers + rows * layer;
+        a.scores = layer_scores(p, layer);
+        a.lse = layer_lse(p, layer);
     }
     a.scratch = r->attend_scratch.p;
     a.scratch_bytes = r->attend_scratch.bytes;
-    a.counters = b->counters;
+    a.counters = r->b->counters;
     double bytes = 0;
     for (int i = 0; p->profile && i < p->n; i++)
         if (r->rows[i].seq) bytes += (double)kv_cuda_row_held(r, i) / s->n_layers * 4 * s->head_dim;
     open_mark(p);
-    close_mark(p, "attend", bytes, 1, kv_cuda_decode_attend_slots(&a, b->stream));
+    close_mark(p, "attend", bytes, 1, kv_cuda_decode_attend_slots(&a, r->b->stream));
 }
 
 static void enqueue_columns(kv_cuda_pass *p) {
@@ -265,13 +262,12 @@ static void enqueue_columns(kv_cuda_pass *p) {
 static void enqueue_mass(kv_cuda_pass *p) {
     kv_cuda_runner *r = p->r;
     const kv_shape *s = &r->base.engine->model.info.shape;
-    const size_t rows = (size_t)p->n * s->n_heads;
     kv_cuda_mass a = {};
     a.seqs = r->seqs;
     a.active = r->active;
     a.layout = r->layout;
-    a.scores = (const float *)r->scores.p;
-    a.lse = a.scores + rows * p->most_slots * s->n_layers;
+    a.scores = layer_scores(p, 0);
+    a.lse = layer_lse(p, 0);
     a.stride = a.most_slots = p->most_slots;
     a.n = p->n;
     a.n_layers = s->n_layers;
@@ -279,7 +275,7 @@ static void enqueue_mass(kv_cuda_pass *p) {
     a.n_kv_heads = s->n_kv_heads;
     a.append = !r->gated;
     open_mark(p);
-    close_mark(p, "mass", 4.0 * rows * s->n_layers * p->most_slots, 1, kv_cuda_add_mass(&a, r->b->stream));
+    close_mark(p, "mass", 4.0 * p->n * s->n_heads * s->n_layers * p->most_slots, 1, kv_cuda_add_mass(&a, r->b->stream));
 }
 
 /* What a product writes for the next one lies in the order that the next one wants. */

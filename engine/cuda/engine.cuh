@@ -308,4 +308,30 @@ int kv_cuda_observe_on_host(kv_cuda_runner *r, int layer, int n, const void *hid
 size_t kv_cuda_gathered_bytes(const kv_cuda_runner *r, int most_slots);
 int kv_cuda_score_on_host(kv_cuda_runner *r, const kv_cuda_heads *h, const int32_t *rows, int n, kv_error *err);
 
+/* ---- arguments that kernels share ----------------------------------------------------------------------------------
+ */
+
+/* Where the heads of a layer are. */
+template <typename A> static inline void kv_cuda_set_heads(A *a, const kv_cuda_runner *r, int layer) {
+    const kv_shape *s = &r->base.engine->model.info.shape;
+    a->seqs = r->seqs;
+    a->layout = r->layout;
+    a->layer = layer;
+    a->n_heads = s->n_heads;
+    a->n_kv_heads = s->n_kv_heads;
+    a->head_dim = s->head_dim;
+}
+
+/* How q, k and v of a layer become those of the cache: bias, head norms, rotation; the query ring. */
+template <typename A> static inline void kv_cuda_set_rotation(A *a, const kv_cuda_runner *r, int layer) {
+    const kv_cuda_layer *l = &r->b->model.layers[layer];
+    a->window = r->columns->window;
+    a->bias = l->qkv_bias;
+    a->q_norm = l->q_norm;
+    a->k_norm = l->k_norm;
+    a->eps = r->base.engine->model.rms_eps;
+    a->rope_cos = r->b->model.rope_cos;
+    a->rope_sin = r->b->model.rope_sin;
+}
+
 #endif

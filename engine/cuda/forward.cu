@@ -139,25 +139,12 @@ static int fill_stats(const pass *p, int layer) {
 
 static int append(const pass *p, int layer, const float *stats) {
     kv_cuda_runner *r = p->r;
-    const kv_model *m = &r->base.engine->model;
-    const kv_shape *s = &m->info.shape;
     kv_cuda_append a = {};
+    kv_cuda_set_heads(&a, r, layer);
+    kv_cuda_set_rotation(&a, r, layer);
     a.qkv = p->qkv;
     a.type = p->type;
     a.rows = p->rows;
-    a.seqs = r->seqs;
-    a.layout = r->layout;
-    a.layer = layer;
-    a.n_heads = s->n_heads;
-    a.n_kv_heads = s->n_kv_heads;
-    a.head_dim = s->head_dim;
-    a.window = r->columns->window;
-    a.bias = r->b->model.layers[layer].qkv_bias;
-    a.q_norm = r->b->model.layers[layer].q_norm;
-    a.k_norm = r->b->model.layers[layer].k_norm;
-    a.eps = m->rms_eps;
-    a.rope_cos = r->b->model.rope_cos;
-    a.rope_sin = r->b->model.rope_sin;
     a.stats = stats;
     a.k_out = p->k;
     a.v_out = p->v;
@@ -204,6 +191,7 @@ static int attend(const pass *p, int layer) {
     for (int i = p->n_past; rc == KV_OK && i < p->n_segs; i++) rc = attend_fresh(p, layer, &p->host[i]);
     if (rc || !p->n_past) return rc;
     kv_cuda_attend a = {};
+    kv_cuda_set_heads(&a, r, layer);
     a.q = p->qkv;
     a.q_stride = (size_t)(s->n_heads + 2 * s->n_kv_heads) * s->head_dim;
     a.out = p->att;
@@ -212,12 +200,6 @@ static int attend(const pass *p, int layer) {
     a.n_segs = p->n_past;
     a.n_rows = p->n_rows;
     a.most_rows = p->most_rows;
-    a.seqs = r->seqs;
-    a.layout = r->layout;
-    a.layer = layer;
-    a.n_heads = s->n_heads;
-    a.n_kv_heads = s->n_kv_heads;
-    a.head_dim = s->head_dim;
     a.most_slots = p->most_slots;
     a.scale = 1 / sqrtf((float)s->head_dim);
     a.scratch = r->prompt_scratch.p;
