@@ -5,6 +5,7 @@
  * dependent ones as in a step, though each product reads the same x; the best of several replays.  One line per number
  * of rows and product: rows, product, microseconds, GB/s of weights. */
 #include "engine/cuda/skinny.cuh"
+#include "tests/cuda/bench.cuh"
 #include "tests/cuda/check.cuh"
 
 enum { DIM = 2560, N_HEADS = 4096, N_QKV = 6144, N_FF = 9728, LAYERS = 12, PRODUCTS = 4, REPLAYS = 5, MOST_ROWS = 128 };
@@ -19,15 +20,6 @@ static const kind_of KINDS[PRODUCTS] = {{"qkv", KV_SKINNY_PLAIN, N_QKV, DIM},
                                         {"out", KV_SKINNY_RESIDUAL, DIM, N_HEADS},
                                         {"gate_up", KV_SKINNY_SWIGLU, N_FF, DIM},
                                         {"down", KV_SKINNY_RESIDUAL, DIM, N_FF}};
-
-/* x (n) = values in [-size, size); any launch shape. */
-static __global__ void fill_random(__nv_bfloat16 *x, size_t n, float size) {
-    for (size_t i = blockIdx.x * (size_t)blockDim.x + threadIdx.x; i < n; i += (size_t)gridDim.x * blockDim.x) {
-        uint64_t z = (i + 1) * 0x9E3779B97F4A7C15u;
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
-        x[i] = __float2bfloat16(size * (float)(int32_t)(z >> 32) / 2147483648.0f);
-    }
-}
 
 static size_t weights_of(const kind_of *k) {
     return (size_t)(k->kind == KV_SKINNY_SWIGLU ? 2 : 1) * k->n_out * k->n_in;
@@ -53,7 +45,7 @@ static memory make_memory(void) {
     for (int k = 0; k < PRODUCTS; k++) {
         const size_t n = LAYERS * weights_of(&KINDS[k]);
         m.weights[k] = (__nv_bfloat16 *)allocate(n * sizeof(__nv_bfloat16));
-        fill_random<<<1024, 256>>>(m.weights[k], n, 0.03f);
+        fill_random<<<1024, 256>>>(m.weights[k], n, 1, 0.03f);
     }
     m.x = (__nv_bfloat16 *)allocate(rows * sizeof *m.x);
     m.h = (__nv_bfloat16 *)allocate(rows * sizeof *m.h);
@@ -62,7 +54,7 @@ static memory make_memory(void) {
     m.out = (float *)allocate(rows * sizeof(float));
     m.squares = (float *)allocate(rows * sizeof(float));
     m.norm_weight = (float *)allocate(rows * sizeof(float));
-    fill_random<<<1024, 256>>>(m.x, rows, 1);
+    fill_random<<<1024, 256>>>(m.x, rows, 1, 1);
     CHECK_CUDA(cudaDeviceSynchronize());
     return m;
 }

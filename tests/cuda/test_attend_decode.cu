@@ -4,8 +4,8 @@
  * The reference of attention starts from what the kernel put in the page and in the ring, each compared with double by
  * itself before; so the tolerance of the outputs is that of test_attend_slots.cu. */
 #include "engine/cuda/attend_decode.cuh"
-#include "engine/cuda/skinny.cuh"
 #include "tests/cuda/pages.cuh"
+#include "tests/cuda/turned.cuh"
 
 enum { LAYERS = 2, COLS = 3, GATE_COL = 2, MID_GAP = 5, SPARE = 64, GUARD = 256 };
 enum { OUT, SCORES, LSE, RING, N_BUFFERS };
@@ -138,11 +138,7 @@ static void fetch_decode(decode *d) {
     CHECK_CUDA(cudaMemcpy(d->image, d->p.c.pages, bytes, cudaMemcpyDeviceToHost));
     for (int i = 0; i < N_BUFFERS; i++)
         CHECK_CUDA(cudaMemcpy(d->b[i].now, d->b[i].device, d->b[i].bytes, cudaMemcpyDeviceToHost));
-    __nv_bfloat16 *out = (__nv_bfloat16 *)d->b[OUT].now, plain[32];
-    for (size_t i = 0; d->turned && i + 32 <= d->b[OUT].bytes / sizeof *out; i += 32) {
-        for (int k = 0; k < 32; k++) plain[k] = out[i + kv_cuda_turn(k)];
-        memcpy(out + i, plain, sizeof plain);
-    }
+    if (d->turned) turn((__nv_bfloat16 *)d->b[OUT].now, d->b[OUT].bytes / sizeof(__nv_bfloat16) - SPARE);
 }
 
 /* Rows [first, first + n) of a layer. */

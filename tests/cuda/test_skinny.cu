@@ -4,6 +4,7 @@
  * order, must then repeat these bits. Outputs start as NaN, so that a missing and a surplus write show. */
 #include "engine/cuda/skinny.cuh"
 #include "tests/cuda/check.cuh"
+#include "tests/cuda/turned.cuh"
 
 enum { ROWS = 2 * KV_SKINNY_ROWS + 6, SPARE = 1, GAP = 3 }; /* three slices, the last one short */
 enum { OUT, OUT2, HIDDEN, RESIDUAL, NORMED, SQUARES, N_BUFFERS };
@@ -60,15 +61,6 @@ static float *make_f32(float **host, size_t n, float low, float size, uint64_t s
     *host = (float *)allocate(n * sizeof **host);
     for (size_t i = 0; i < n; i++) (*host)[i] = low + size * (1 + check_random(seed, i));
     return (float *)upload(*host, n * sizeof **host);
-}
-
-/* All of p in product order; the inverse is the same. */
-static void turn(__nv_bfloat16 *p, size_t n) {
-    for (size_t i = 0; i < n; i += 32) {
-        __nv_bfloat16 plain[32];
-        memcpy(plain, p + i, sizeof plain);
-        for (int k = 0; k < 32; k++) p[i + kv_cuda_turn(k)] = plain[k];
-    }
 }
 
 static __nv_bfloat16 *turn_rows(const __nv_bfloat16 *device, size_t n) {
