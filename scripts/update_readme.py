@@ -72,6 +72,15 @@ def gpu_speed_table():
     return out
 
 
+def products_table():
+    """A column for each number of rows: microseconds of the four products of a layer, ours and those of cuBLAS."""
+    layers = [c for c in cells("results/cuda-speed/products.jsonl") if c["product"] == "layer"]
+    columns = [["rows", "trimbench", "cuBLAS"]] + [
+        [str(c["rows"]), f"{c['us']:.1f}", f"{c['cublas_us']:.1f}"] for c in layers]
+    lines = ["| " + " | ".join(row) + " |" for row in zip(*columns)]
+    return [lines[0], "|---" * len(columns) + "|", *lines[1:]]
+
+
 def accuracy_table(source="accuracy"):
     want = expected()
     out = ["| task | query | policy | M | n | accuracy | partial | reference | agrees | peak slots | peak KV |",
@@ -99,8 +108,8 @@ def log_block(name):
 
 
 BLOCKS = {"accuracy": accuracy_table, "gpu_accuracy": lambda: accuracy_table("cuda-accuracy"),
-          "gpu_speed": gpu_speed_table, "paper": paper_table, "quickstart": quickstart_table,
-          "speed": lambda: log_block("speed")}
+          "gpu_speed": gpu_speed_table, "paper": paper_table, "products": products_table,
+          "quickstart": quickstart_table, "speed": lambda: log_block("speed")}
 
 
 def render(text):
