@@ -308,11 +308,10 @@ static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream)
 
 /* Two tiles at a time read x half as often; more and smaller blocks keep more loads on their way. */
 template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
-    int few = count_tiles((kv_skinny_kind)KIND, a) <= 2 * kv_cuda_multiprocessors();
-    if (a->turned) return kv_cuda_skinny_wide((kv_skinny_kind)KIND, a, pdl, stream);
     if (a->n <= 8) return launch<KIND, 1, 1, 4>(a, pdl, stream);
-    if (a->n <= FEW) return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
-    return launch<KIND, 4, 1, 1>(a, pdl, stream);
+    if (a->n > FEW) return launch<KIND, 4, 1, 1>(a, pdl, stream);
+    int few = count_tiles((kv_skinny_kind)KIND, a) <= 2 * kv_cuda_multiprocessors();
+    return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
 }
 
 /* More rows go through shared memory; but a matrix that stays in the L2 cache may be read again by every 32 of them,
@@ -327,6 +326,7 @@ int kv_cuda_skinny_turns(kv_skinny_kind kind, const kv_cuda_skinny *a) {
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     if (a->n < 1 || a->n_in % CHUNK || (a->w2 && kind != KV_SKINNY_PLAIN)) return cudaErrorInvalidValue;
     if (a->turn_out && kind != KV_SKINNY_PLAIN && a->n_out % CHUNK) return cudaErrorInvalidValue;
+    if (a->turned) return kv_cuda_skinny_wide(kind, a, pdl, stream);
     switch (kind) {
     case KV_SKINNY_PLAIN:
         return launch_kind<KV_SKINNY_PLAIN>(a, pdl, stream);
