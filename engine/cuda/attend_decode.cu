@@ -2,8 +2,8 @@
  *
  * The step waits for this kernel in every layer, and most of its time is latency: so whatever does not depend on the
  * product in front (tables, angles, all slots but the newest) is fetched before that has ended, the newest slot reaches
- * the tensor core through shared memory and not through its page, and a block has as many splits of its head as it
- * takes to have all blocks on the GPU at once. */
+ * the tensor core through shared memory and not through its page, and a block has as many splits of its head as let
+ * the waves of blocks come out even. */
 #include "engine/cuda/attend_decode.cuh"
 
 #include "engine/cuda/attend_pages.cuh"
@@ -207,22 +207,36 @@ static __global__ void __launch_bounds__(THREADS, PER_SM) attend_decode(const __
     }
 }
 
-/* As many as it takes for all blocks to run at once, two on each multiprocessor.  Long heads have large splits, and one
- * a block shares the GPU best. */
-static int choose_splits(int heads, int max_splits, int n_sm) {
-    if (max_splits > SPLITS_MOST) return 1;
-    int splits = 1;
-    while (splits < max_splits && heads * ((max_splits + splits - 1) / splits) > 2 * n_sm) splits++;
-    return splits;
+/* Blocks that run at once, of so many: small heads leave room for a third on a multiprocessor. */
+template <int D> static int blocks_at_once(int blocks, int n_sm) {
+    return (D <= 64 && blocks > 2 * n_sm ? 3 : 2) * n_sm;
 }
 
-/* Small heads leave room for a third block on a multiprocessor, where there are so many. */
-template <int D> static cudaError_t launch(const decode_args *a, int n_sm, cudaStream_t stream) {
-    enum { MORE = D <= 64 ? 3 : 2 };
-    dim3 grid((a->max_splits + a->splits - 1) / a->splits, a->d.n_kv_heads, a->d.n);
-    if ((int)(grid.x * grid.y * grid.z) <= 2 * n_sm)
-        return pdl_launch(attend_decode<D, 2>, grid, dim3(THREADS), 0, 1, stream, *a);
-    return pdl_launch(attend_decode<D, MORE>, grid, dim3(THREADS), 0, 1, stream, *a);
+/* What takes least time, if a wave of blocks takes that of a block's splits and of one more.  Long heads have large
+ * splits, and one a block shares the GPU best. */
+template <int D> static int choose_splits(int heads, int max_splits, int n_sm) {
+    int best = 1;
+    float least = 0;
+    if (max_splits > SPLITS_MOST) return 1;
+    for (int most = 1; most <= max_splits; most++) {
+        const int splits = kv_cuda_ceil(max_splits, most), of_head = kv_cuda_ceil(max_splits, splits);
+        const int blocks = heads * of_head, waves = kv_cuda_ceil(blocks, blocks_at_once<D>(blocks, n_sm));
+        const float time = waves * ((float)max_splits / of_head + 1);
+        if (most == 1 || time < least) {
+            best = splits;
+            least = time;
+        }
+    }
+    return best;
+}
+
+template <int D> static cudaError_t launch(decode_args a, int n_sm, cudaStream_t stream) {
+    if (!a.splits) a.splits = choose_splits<D>(a.d.n * a.d.n_kv_heads, a.max_splits, n_sm);
+    dim3 grid(kv_cuda_ceil(a.max_splits, a.splits), a.d.n_kv_heads, a.d.n);
+    if constexpr (D <= 64)
+        if (blocks_at_once<D>((int)(grid.x * grid.y * grid.z), n_sm) > 2 * n_sm)
+            return pdl_launch(attend_decode<D, 3>, grid, dim3(THREADS), 0, 1, stream, a);
+    return pdl_launch(attend_decode<D, 2>, grid, dim3(THREADS), 0, 1, stream, a);
 }
 
 size_t kv_cuda_decode_attend_scratch_bytes(int n, int n_kv_heads, int head_dim, int most_slots) {
@@ -237,16 +251,15 @@ cudaError_t kv_cuda_decode_attend_slots(const kv_cuda_decode_attend *d, cudaStre
         d->splits < 0 || d->splits > SPLITS_MOST)
         return cudaErrorInvalidValue;
     if (!n_sm) return cudaErrorInvalidDevice;
-    if (!a.splits) a.splits = choose_splits(d->n * d->n_kv_heads, a.max_splits, n_sm);
     switch (d->head_dim) {
     case 32:
-        return launch<32>(&a, n_sm, stream);
+        return launch<32>(a, n_sm, stream);
     case 64:
-        return launch<64>(&a, n_sm, stream);
+        return launch<64>(a, n_sm, stream);
     case 96:
-        return launch<96>(&a, n_sm, stream);
+        return launch<96>(a, n_sm, stream);
     case 128:
-        return launch<128>(&a, n_sm, stream);
+        return launch<128>(a, n_sm, stream);
     }
     return cudaErrorInvalidValue;
 }

@@ -314,13 +314,11 @@ template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int 
     return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
 }
 
-/* More rows go through shared memory; but a matrix that stays in the L2 cache may be read again by every 32 of them,
- * and where it has few tiles, only their runs make enough warps. */
+/* More rows go through shared memory; but a few more may read weights that are in the L2 cache anyway. */
 int kv_cuda_skinny_turns(kv_skinny_kind kind, const kv_cuda_skinny *a) {
-    enum { CACHED = 16 << 20, ENOUGH = 48 };
-    int n_tiles = count_tiles(kind, a);
-    int cached = (size_t)n_tiles * TILE * a->n_in * sizeof *a->w <= CACHED;
-    return a->n > FEW && !(cached && (a->n <= KV_SKINNY_ROWS || n_tiles <= ENOUGH));
+    enum { CACHED = 16 << 20, FEW_MORE = 32 };
+    int cached = (size_t)count_tiles(kind, a) * TILE * a->n_in * sizeof *a->w <= CACHED;
+    return a->n > FEW && !(cached && a->n <= FEW_MORE);
 }
 
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {

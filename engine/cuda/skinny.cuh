@@ -9,7 +9,7 @@
  * Order of a sum: k in chunks of 32; the chunks are cut into eight runs, each added up in ascending order by the tensor
  * core, then the runs in ascending order.  Nothing of it depends on n, so a row has the same bits at every batch size:
  * skinny.cu, for few rows, where each warp of a block has a run, and skinny_wide.cu, for many, where a warp goes
- * through all of them or the blocks of a cluster have one each.
+ * through all of them or the blocks of a cluster share them.
  *
  * RMSNorm is split so that it costs no pass of its own: who writes the residual x also writes bf16(x * norm weight) and
  * the sum of squares of every tile; the product that reads them scales its result by 1/rms.

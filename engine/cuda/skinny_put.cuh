@@ -1,5 +1,6 @@
-/* skinny_put.cuh - what becomes of finished sums of skinny_wide.cu, which a warp holds as fragments: lane l rows l / 4
- * (values 0 and 1) and l / 4 + 8 (2 and 3) of a tile, columns 2 (l % 4) and the next of a group of 8. */
+/* skinny_put.cuh - what becomes of finished sums of skinny_wide.cu, which a warp holds as fragments: lane l rows r
+ * (values 0 and 1) and r + 8 (2 and 3) of a tile, r = row_in_tile(l), columns 2 (l % 4) and the next of a group of 8.
+ */
 #ifndef KV_CUDA_SKINNY_PUT_H
 #define KV_CUDA_SKINNY_PUT_H
 
@@ -16,11 +17,53 @@ typedef struct place {
     int end, tile, group;
 } place;
 
+/* The four lanes with the same row, counted: 0, 4, 1, 5, 2, 6, 3, 7, so that in shared memory, where the swizzle moves
+ * rows from 4 on by half a line, eight neighbouring lanes read different banks. */
+KV_DEVICE int row_in_tile(int lane) {
+    return lane / 4 % 2 * 4 + lane / 8;
+}
+
 KV_DEVICE int row_of(const place &p, int i) {
-    return p.tile * TILE + threadIdx.x % 32 / 4 + 8 * (i / 2);
+    return p.tile * TILE + row_in_tile(threadIdx.x % 32) + 8 * (i / 2);
 }
 KV_DEVICE int column_of(const place &p, int i) {
     return p.group * 8 + 2 * (threadIdx.x % 4) + i % 2;
+}
+
+/* rstd of EACH columns of the block from `first` on, by one warp, summed as load_rstd of skinny.cu does.  Of a pair of
+ * lanes one goes on with one half of the columns, the other with the other. */
+template <int EACH> KV_DEVICE void load_rstds(const kv_cuda_skinny &a, const columns &c, int first, float *rstd) {
+    const int lane = threadIdx.x % 32, n = min((int)EACH, c.n - first);
+    if (n <= 0) return;
+    const float *p = a.squares + (size_t)(c.first + first) * a.n_squares;
+    float s[EACH] = {};
+#pragma unroll 4
+    for (int i = lane; i < a.n_squares; i += 32)
+#pragma unroll
+        for (int k = 0; k < EACH; k++) s[k] += __ldcg(p + (size_t)min(k, n - 1) * a.n_squares + i);
+    int d = 16, column = 0;
+#pragma unroll
+    for (int half = EACH / 2; half; half /= 2, d /= 2) {
+#pragma unroll
+        for (int k = 0; k < half; k++) {
+            const float mine = lane & d ? s[k + half] : s[k], other = lane & d ? s[k] : s[k + half];
+            s[k] = mine + __shfl_xor_sync(~0u, other, d);
+        }
+        if (lane & d) column += half;
+    }
+    const float sum = warp_sum(s[0], 2 * d);
+    if (lane % (2 * d) == 0 && column < n) rstd[first + column] = rsqrtf(sum / (float)a.dim + a.eps);
+}
+
+/* By warp number `helper` of `helpers`: rstd of columns [first, end) of the block. */
+KV_DEVICE void prepare_rstd(const kv_cuda_skinny &a, const columns &c, int helper, int helpers, int first, int end,
+                            float *rstd) {
+    for (int i = first + 8 * helper; i < end; i += 8 * helpers) {
+        if (a.squares)
+            load_rstds<8>(a, c, i, rstd);
+        else if (threadIdx.x % 32 < 8)
+            rstd[i + threadIdx.x % 32] = 1;
+    }
 }
 
 /* What a residual product adds to, and the weights of the next norm: fetched before the sums are there. */
@@ -49,13 +92,12 @@ KV_DEVICE void put_plain(const kv_cuda_skinny &a, const float *rstd, const place
 }
 
 KV_DEVICE void put_swiglu(const kv_cuda_skinny &a, const float *rstd, const place &p, const float v[4]) {
-    const int at = p.tile * 8 + threadIdx.x % 32 / 4;
+    const int at = p.tile * 8 + row_in_tile(threadIdx.x % 32);
 #pragma unroll
     for (int i = 0; i < 2; i++) {
         const int n = column_of(p, i);
-        if (n >= p.c.n || at >= a.n_out) continue;
-        a.h[(size_t)(p.c.first + n) * a.n_out + place_of(a, at)] =
-            __float2bfloat16_rn(swiglu(v[i] * rstd[n], v[i + 2] * rstd[n]));
+        const __nv_bfloat16 h = __float2bfloat16_rn(swiglu(v[i] * rstd[n], v[i + 2] * rstd[n]));
+        if (n < p.c.n && at < a.n_out) a.h[(size_t)(p.c.first + n) * a.n_out + place_of(a, at)] = h;
     }
 }
 
@@ -75,8 +117,10 @@ KV_DEVICE void put_residual(const kv_cuda_skinny &a, const place &p, const float
             a.normed[(size_t)(p.c.first + n) * a.n_out + place_of(a, at)] = __float2bfloat16_rn(x * before.w[k / 2]);
             square[k / 2] = __fmul_rn(x, x);
         }
-        float s = square[0] + square[1]; /* then over the rows, as the lanes of skinny.cu have them */
-        for (int d = 16; d >= 4; d /= 2) s += __shfl_xor_sync(~0u, s, d);
+        float s = square[0] + square[1]; /* then over the rows 4, 2 and 1 apart, as skinny.cu does */
+        s += __shfl_xor_sync(~0u, s, 4);
+        s += __shfl_xor_sync(~0u, s, 16);
+        s += __shfl_xor_sync(~0u, s, 8);
         if (is && threadIdx.x % 32 / 4 == 0) a.squares_out[(size_t)(p.c.first + n) * p.end + p.tile] = s;
     }
 }

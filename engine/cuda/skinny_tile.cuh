@@ -22,8 +22,19 @@ KV_DEVICE int place_of(const kv_cuda_skinny &a, int at) {
     return a.turn_out ? kv_cuda_turn(at) : at;
 }
 
+/* x / y to nearest for y from 1 to 2^126, larger ones count as that; without the branch of the operator. */
+KV_DEVICE float divide(float x, float y) {
+    float r;
+    y = fminf(y, 0x1p126f);
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(y));
+    r = fmaf(r, fmaf(-y, r, 1), r);
+    float q = x * r;
+    q = fmaf(fmaf(-y, q, x), r, q);
+    return fmaf(fmaf(-y, q, x), r, q);
+}
+
 KV_DEVICE float swiglu(float gate, float up) {
-    return gate / (1 + __expf(-gate)) * up;
+    return divide(gate, 1 + __expf(-gate)) * up;
 }
 
 /* The second matrix starts at a tile of its own; a tile of swiglu has 8 rows of each half. */

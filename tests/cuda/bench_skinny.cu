@@ -1,6 +1,8 @@
 /* bench_skinny.cu - how fast the products of a decode step are: microseconds of each product of one layer of the
  * Qwen3-4B shape, and of the four after one another, by number of rows.
  *
+ *     cuda_bench_skinny [ROWS...]
+ *
  * Weights are random and of many layers, more than the L2 cache holds; launches are captured in a graph,
  * dependent ones as in a step, though each product reads the same x; the best of several replays.  One line per number
  * of rows and product: rows, product, microseconds, GB/s of weights. */
@@ -102,21 +104,27 @@ static double time_layers(const memory *m, int only, int n, cudaStream_t stream)
     return best * 1e3 / LAYERS;
 }
 
-int main(void) {
-    static const int rows[] = {1, 4, 8, 16, 24, 32, 48, 64, MOST_ROWS};
+int main(int argc, char **argv) {
+    static const int usual[] = {1, 4, 8, 16, 24, 32, 48, 64, MOST_ROWS};
+    const int n_rows = argc > 1 ? argc - 1 : (int)(sizeof usual / sizeof *usual);
     int devices = 0;
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 77;
     CHECK_CUDA(kv_cuda_skinny_prepare());
     const memory m = make_memory();
     cudaStream_t stream;
     CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+    for (int i = 0; i < n_rows; i++) {
+        const int rows = argc > 1 ? atoi(argv[i + 1]) : usual[i];
         size_t all = 0;
+        if (rows < 1 || rows > MOST_ROWS) {
+            fprintf(stderr, "cuda_bench_skinny: %s: not a number of rows from 1 to %d\n", argv[i + 1], MOST_ROWS);
+            return 2;
+        }
         for (int k = 0; k <= PRODUCTS; k++) {
             const size_t bytes = k < PRODUCTS ? weights_of(&KINDS[k]) * sizeof(__nv_bfloat16) : all;
-            const double us = time_layers(&m, k, rows[i], stream);
+            const double us = time_layers(&m, k, rows, stream);
             all += bytes;
-            printf("%d %s %.2f %.0f\n", rows[i], k < PRODUCTS ? KINDS[k].name : "layer", us, bytes / us / 1e3);
+            printf("%d %s %.2f %.0f\n", rows, k < PRODUCTS ? KINDS[k].name : "layer", us, bytes / us / 1e3);
         }
         fflush(stdout);
     }

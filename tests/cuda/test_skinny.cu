@@ -278,9 +278,10 @@ static int check_shape(kv_skinny_kind kind, shape s, uint64_t seed, int normed) 
     return bad;
 }
 
-static const shape SHAPES[] = {{16, 0, 32},     {48, 24, 64},   {100, 40, 256}, {960, 128, 576},   {576, 0, 1536},
-                               {1536, 0, 576},  {333, 333, 96}, {7, 1, 288},    {1000, 333, 2080}, {992, 0, 2080},
-                               {1504, 0, 1632}, {8200, 0, 64},  {16400, 0, 96}, {2560, 0, 4096}};
+static const shape SHAPES[] = {{16, 0, 32},       {48, 24, 64},    {100, 40, 256},  {960, 128, 576},
+                               {576, 0, 1536},    {1536, 0, 576},  {333, 333, 96},  {7, 1, 288},
+                               {1000, 333, 2080}, {992, 0, 2080},  {1504, 0, 1632}, {8200, 0, 64},
+                               {16400, 0, 96},    {2560, 0, 4096}, {6144, 0, 1024}, {9000, 8000, 64}};
 
 static int check_kind(kv_skinny_kind kind, size_t n_shapes) {
     int bad = 0;
@@ -292,10 +293,10 @@ static int check_kind(kv_skinny_kind kind, size_t n_shapes) {
 }
 
 static int plain_rows(void) {
-    return check_kind(KV_SKINNY_PLAIN, 14);
+    return check_kind(KV_SKINNY_PLAIN, 16);
 }
 static int residual_rows(void) {
-    return check_kind(KV_SKINNY_RESIDUAL, 14);
+    return check_kind(KV_SKINNY_RESIDUAL, 15);
 }
 static int swiglu_rows(void) {
     return check_kind(KV_SKINNY_SWIGLU, 12);
