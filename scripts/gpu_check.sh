@@ -143,7 +143,7 @@ cuda_test_attend_decode:steps of up to 16
 cuda_test_attend_prompt:peaked attention
 cuda_test_attend_slots:chunks over short caches
 cuda_test_reduce:compacts_in_place
-cuda_test_skinny:dependent launches
+cuda_test_skinny:every kernel once
 LIST
     [ $quick = 0 ] || return 0
     cat <<'LIST'
@@ -155,6 +155,7 @@ cuda_test_rows:append_handles_every_option
 cuda_test_rows:norm_matches
 cuda_test_sample:greedy_rows
 cuda_test_scores:scores_of
+cuda_test_skinny:dependent launches
 cuda_test_skinny:clusters share
 LIST
 }

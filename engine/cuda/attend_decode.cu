@@ -212,8 +212,8 @@ template <int D> static int blocks_at_once(int blocks, int n_sm) {
     return (D <= 64 && blocks > 2 * n_sm ? 3 : 2) * n_sm;
 }
 
-/* What takes least time, if a wave of blocks takes that of a block's splits and of one more.  Long heads have large
- * splits, and one a block shares the GPU best. */
+/* What takes least time, if a wave of blocks takes that of the splits that a block has on average and of one more. Long
+ * heads have large splits, and one a block shares the GPU best. */
 template <int D> static int choose_splits(int heads, int max_splits, int n_sm) {
     int best = 1;
     float least = 0;

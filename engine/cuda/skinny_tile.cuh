@@ -22,15 +22,16 @@ KV_DEVICE int place_of(const kv_cuda_skinny &a, int at) {
     return a.turn_out ? kv_cuda_turn(at) : at;
 }
 
-/* x / y to nearest for y from 1 to 2^126, larger ones count as that; without the branch of the operator. */
+/* x / y for y >= 1, without the branch of the operator: to nearest up to 2^126, zero beyond. */
 KV_DEVICE float divide(float x, float y) {
     float r;
-    y = fminf(y, 0x1p126f);
     asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(y));
     r = fmaf(r, fmaf(-y, r, 1), r);
     float q = x * r;
     q = fmaf(fmaf(-y, q, x), r, q);
-    return fmaf(fmaf(-y, q, x), r, q);
+    q = fmaf(fmaf(-y, q, x), r, q);
+    if (y > 0x1p126f) q = 0 * x;
+    return y == 1 ? x : q; /* x may be infinite */
 }
 
 KV_DEVICE float swiglu(float gate, float up) {

@@ -1,10 +1,10 @@
 /* skinny_wide.cu - the product of skinny.cuh for many rows, with x in product order.
  *
  * There x no longer has room in registers beside the weights that must be on their way to keep the memory busy, and if
- * every warp read its own, the L2 cache would have more to do for x than for the weights.  So a block, the only one of
- * its multiprocessor, has a ring in shared memory (skinny_ring.cuh).  A warp takes the weights of a tile from there to
- * registers, lane by lane as in skinny.cu; x is the operand in shared memory of a warpgroup's product over four tiles.
- * While that runs, the weights of the next stage are read.
+ * every warp read its own, the L2 cache would have more to do for x than for the weights.  So a block has nearly
+ * all shared memory of its multiprocessor for a ring (skinny_ring.cuh).  A warp takes the weights of a tile from there
+ * to registers, lane by lane as in skinny.cu; x is the operand in shared memory of a warpgroup's product over four
+ * tiles. While that runs, the weights of the next stage are read.
  *
  * Where tiles are many, a block goes through all of k, adds up one run after the other, and takes its next tiles.
  * Where they are few, two or eight blocks, each with its runs, form a cluster: as soon as a run is there it is sent, in
@@ -17,12 +17,12 @@
 
 enum {
     GROUP_SUMS = 8 * TILE * sizeof(float), /* bytes of a tile's sums of a group of columns */
-    FOUR = 4,                              /* warps of a warpgroup, a tile each */
+    WARPGROUP = 4,                         /* warps that multiply together, a tile each */
     MOST_TILES = 12,                       /* of a unit */
     FEW_STAGES = 4,                        /* enough to keep the memory busy */
     HELPERS = 3,                           /* warps that prepare rstd */
     OTHERS = 1 + HELPERS,                  /* and one that copies */
-    ROOM = 222 << 10                       /* shared memory of a block: all there is but some for variables */
+    ROOM = 222 << 10 /* shared memory of a block: nearly all there is; 4 KiB more were a little slower */
 };
 
 /* Groups of columns that a block of a cluster finishes; the last blocks may have none. */
@@ -106,7 +106,7 @@ template <int SUMS> KV_DEVICE void end_step(float (&sum)[SUMS], operands &w, con
 
 /* sum = a run of `chunks` chunks. */
 template <int SUMS> KV_DEVICE void multiply_run(float (&sum)[SUMS], const ring &r, reader &t, int chunks) {
-    operands w, next;
+    operands w, next = {};
 #pragma unroll
     for (int i = 0; i < SUMS; i++) sum[i] = 0;
     if (chunks >= 2) {
@@ -217,6 +217,7 @@ template <int KIND> KV_DEVICE reader find_rows(const ring &r, int tile, int tile
 template <int KIND, int GROUPS, int SPLIT>
 static __global__ void __launch_bounds__(32 * (MOST_TILES + OTHERS), 1)
     multiply_wide(const __grid_constant__ kv_cuda_skinny a, const __grid_constant__ maps m, shape s) {
+    static_assert(FEW_STAGES >= 2, "a warp reads the stage behind the one it holds");
     static_assert(RUNS % SPLIT == 0, "blocks of a cluster have equally many runs");
     constexpr int OWN = OWN_GROUPS<GROUPS, SPLIT>, SUMS = TILE_SUMS<GROUPS, SPLIT>;
     extern __shared__ __align__(1024) char shared[];
@@ -252,9 +253,10 @@ static __global__ void __launch_bounds__(32 * (MOST_TILES + OTHERS), 1)
             const int first = SPLIT == 1 ? 0 : 8 * OWN * rank, end = SPLIT == 1 ? 8 * GROUPS : first + 8 * OWN;
             pdl_wait();
             prepare_rstd(a, c, warp - warps - 1, HELPERS, first, min(end, 8 * GROUPS), rstd);
+            __syncwarp();
             named_arrive(1, 32 * (warps + HELPERS));
         } else if (lane == 0) {
-            copy_all(r, m, b, max(s.n_stages * 2 / 3, 1));
+            copy_all(r, m, b, s.n_stages * 2 / 3);
         }
         __syncwarp();
         if (SPLIT > 1) cluster_wait();
@@ -264,13 +266,13 @@ static __global__ void __launch_bounds__(32 * (MOST_TILES + OTHERS), 1)
     pdl_wait();
     const int own = min(warp, s.tiles - 1); /* the last warps of a product may have no tile: they multiply another's */
     const uint32_t sums = r.first + s.n_stages * r.bytes + own * SUMS + 16 * lane, bar = shared_address(sent + own);
-    reader at = find_rows<KIND>(r, own, s.tiles);
+    reader rows = find_rows<KIND>(r, own, s.tiles);
     for (int unit = b.first_unit; unit < b.n_units; unit += b.every) {
         float sum[4 * GROUPS], total[4 * GROUPS];
 #pragma unroll
         for (int i = 0; i < 4 * GROUPS; i++) total[i] = 0;
         for (int run = b.first_run; run < b.end_run; run++) {
-            multiply_run(sum, r, at, run_start(run + 1, b.n_chunks) - run_start(run, b.n_chunks));
+            multiply_run(sum, r, rows, run_start(run + 1, b.n_chunks) - run_start(run, b.n_chunks));
 #pragma unroll
             for (int i = 0; i < 4 * GROUPS && SPLIT == 1; i++) total[i] += sum[i];
             if (SPLIT > 1 && run == b.first_run) cluster_wait(); /* the barriers of all blocks are there */
@@ -290,26 +292,27 @@ static __global__ void __launch_bounds__(32 * (MOST_TILES + OTHERS), 1)
 /* ---- launch ---------------------------------------------------------------------------------------------------------
  */
 
-/* How a product is shared out: units of `tiles` tiles, of which `at_once` are worked on, `waves` times; 0 times: it
- * cannot be. */
+/* How a product is shared out: units of `tiles` tiles, of which `at_once` are worked on; cost: bytes that a
+ * multiprocessor reads one after the other, and what handing over sums takes. */
 typedef struct plan {
-    int tiles, n_units, at_once, waves;
+    int tiles, n_units, at_once;
+    size_t cost;
 } plan;
 
-/* tiles1, tiles2: of both matrices, for each of `slices`; clusters: that fit on the device. */
-template <int GROUPS, int SPLIT> static plan share_out(int tiles1, int tiles2, int slices, int clusters) {
+/* clusters: of SPLIT blocks, that fit on the device. */
+template <int GROUPS, int SPLIT> static plan share_out(int tiles1, int tiles2, int slices, int n_in, int clusters) {
+    enum { HAND_OVER = SPLIT > 1 ? 64 << 10 : 0 };
     const int fit = FITTING_TILES<GROUPS, SPLIT>, most = fit < MOST_TILES ? fit : (int)MOST_TILES;
-    if (clusters < 1) return (plan){0, 0, 0, 0};
-    const int at_once = clusters > slices ? clusters / slices : 1;
-    const int waves = kv_cuda_ceil(tiles1 + tiles2, most * at_once);
-    plan p = {kv_cuda_ceil(tiles1 + tiles2, at_once * waves), 0, at_once, waves};
-    p.n_units = kv_cuda_ceil(tiles1, p.tiles) + kv_cuda_ceil(tiles2, p.tiles);
-    if (p.n_units > at_once * waves && p.tiles < most) { /* the end of the first matrix starts a unit */
-        p.tiles++;
-        p.n_units = kv_cuda_ceil(tiles1, p.tiles) + kv_cuda_ceil(tiles2, p.tiles);
+    plan best = {0, 0, 0, SIZE_MAX};
+    if (clusters < 1) return best;
+    const int at_once = clusters > slices ? clusters / slices : 1, rounds = kv_cuda_ceil(slices, clusters);
+    for (int tiles = 1; tiles <= most; tiles++) {
+        const int n_units = kv_cuda_ceil(tiles1, tiles) + kv_cuda_ceil(tiles2, tiles);
+        const size_t bytes = (size_t)(TILE * tiles + 8 * GROUPS) * n_in * sizeof(__nv_bfloat16) / SPLIT;
+        const plan p = {tiles, n_units, at_once, (size_t)rounds * kv_cuda_ceil(n_units, at_once) * (bytes + HAND_OVER)};
+        if (p.cost <= best.cost) best = p;
     }
-    p.waves = kv_cuda_ceil(p.n_units, at_once);
-    return p;
+    return best;
 }
 
 /* Clusters that fit on the device. */
@@ -327,14 +330,6 @@ template <int KIND, int GROUPS, int SPLIT> static cudaError_t count_clusters(int
     return cudaOccupancyMaxActiveClusters(n, multiply_wide<KIND, GROUPS, SPLIT>, &config);
 }
 
-/* Bytes that a multiprocessor reads, plus what handing over sums takes. */
-static size_t cost_of(const plan *p, int n_in, int columns, int split) {
-    enum { HAND_OVER = 64 << 10 };
-    if (!p->waves) return SIZE_MAX;
-    const size_t each = (size_t)(TILE * p->tiles + columns) * n_in * sizeof(__nv_bfloat16) / split;
-    return p->waves * (each + (split > 1 ? HAND_OVER : 0));
-}
-
 template <int KIND, int GROUPS, int SPLIT>
 static cudaError_t launch(const kv_cuda_skinny *a, const plan *p, int pdl, cudaStream_t stream) {
     const int slices = kv_cuda_ceil(a->n, 8 * GROUPS), swiglu = KIND == KV_SKINNY_SWIGLU;
@@ -348,28 +343,25 @@ static cudaError_t launch(const kv_cuda_skinny *a, const plan *p, int pdl, cudaS
     if (rc == cudaSuccess) rc = map_rows(&m.x, a->x, a->n, a->n_in, 8 * GROUPS);
     if (rc != cudaSuccess) return rc;
     const dim3 grid(SPLIT * slices, SPLIT == 1 ? blocks : p->n_units);
-    const dim3 block(32 * (kv_cuda_ceil(p->tiles, FOUR) * FOUR + OTHERS));
+    const dim3 block(32 * (kv_cuda_ceil(p->tiles, WARPGROUP) * WARPGROUP + OTHERS));
     return pdl_launch_clusters(multiply_wide<KIND, GROUPS, SPLIT>, grid, SPLIT, block, n_stages * stage + sums, pdl,
                                stream, *a, m, s);
 }
 
 template <int KIND, int GROUPS>
 static cudaError_t launch_groups(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
-    enum { COLUMNS = 8 * GROUPS };
-    const int slices = kv_cuda_ceil(a->n, COLUMNS), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
+    const int slices = kv_cuda_ceil(a->n, 8 * GROUPS), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
     const int tiles2 = a->w2 ? kv_cuda_ceil(a->n_out2, TILE) : 0, tiles1 = n_tiles - tiles2;
     int pairs = 0, eights = 0;
     cudaError_t rc = count_clusters<KIND, GROUPS, 2>(&pairs);
     if (rc == cudaSuccess) rc = count_clusters<KIND, GROUPS, RUNS>(&eights);
     if (rc != cudaSuccess) return rc;
-    const plan one = share_out<GROUPS, 1>(tiles1, tiles2, slices, kv_cuda_multiprocessors());
-    if (!one.waves) return cudaErrorInvalidDevice;
-    const plan two = share_out<GROUPS, 2>(tiles1, tiles2, slices, pairs);
-    const plan eight = share_out<GROUPS, RUNS>(tiles1, tiles2, slices, eights);
-    const size_t cost1 = cost_of(&one, a->n_in, COLUMNS, 1), cost2 = cost_of(&two, a->n_in, COLUMNS, 2);
-    const size_t cost8 = cost_of(&eight, a->n_in, COLUMNS, RUNS);
-    if (cost1 <= cost2 && cost1 <= cost8) return launch<KIND, GROUPS, 1>(a, &one, pdl, stream);
-    if (cost2 <= cost8) return launch<KIND, GROUPS, 2>(a, &two, pdl, stream);
+    const plan one = share_out<GROUPS, 1>(tiles1, tiles2, slices, a->n_in, kv_cuda_multiprocessors());
+    const plan two = share_out<GROUPS, 2>(tiles1, tiles2, slices, a->n_in, pairs);
+    const plan eight = share_out<GROUPS, RUNS>(tiles1, tiles2, slices, a->n_in, eights);
+    if (!one.tiles) return cudaErrorInvalidDevice;
+    if (one.cost <= two.cost && one.cost <= eight.cost) return launch<KIND, GROUPS, 1>(a, &one, pdl, stream);
+    if (two.cost <= eight.cost) return launch<KIND, GROUPS, 2>(a, &two, pdl, stream);
     return launch<KIND, GROUPS, RUNS>(a, &eight, pdl, stream);
 }
 

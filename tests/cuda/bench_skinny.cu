@@ -105,26 +105,30 @@ static double time_layers(const memory *m, int only, int n, cudaStream_t stream)
 }
 
 int main(int argc, char **argv) {
-    static const int usual[] = {1, 4, 8, 16, 24, 32, 48, 64, MOST_ROWS};
-    const int n_rows = argc > 1 ? argc - 1 : (int)(sizeof usual / sizeof *usual);
-    int devices = 0;
+    enum { MOST_COUNTS = 32 };
+    int rows[MOST_COUNTS] = {1, 4, 8, 16, 24, 32, 48, 64, MOST_ROWS}, n_rows = argc > 1 ? argc - 1 : 9, devices = 0;
+    for (int i = 1; i < argc; i++) {
+        char *end;
+        const long n = strtol(argv[i], &end, 10);
+        if (i > MOST_COUNTS || *end || n < 1 || n > MOST_ROWS) {
+            fprintf(stderr, "cuda_bench_skinny: %s: up to %d numbers of rows from 1 to %d\n", argv[i], MOST_COUNTS,
+                    MOST_ROWS);
+            return 2;
+        }
+        rows[i - 1] = (int)n;
+    }
     if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 77;
     CHECK_CUDA(kv_cuda_skinny_prepare());
     const memory m = make_memory();
     cudaStream_t stream;
     CHECK_CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
     for (int i = 0; i < n_rows; i++) {
-        const int rows = argc > 1 ? atoi(argv[i + 1]) : usual[i];
         size_t all = 0;
-        if (rows < 1 || rows > MOST_ROWS) {
-            fprintf(stderr, "cuda_bench_skinny: %s: not a number of rows from 1 to %d\n", argv[i + 1], MOST_ROWS);
-            return 2;
-        }
         for (int k = 0; k <= PRODUCTS; k++) {
             const size_t bytes = k < PRODUCTS ? weights_of(&KINDS[k]) * sizeof(__nv_bfloat16) : all;
-            const double us = time_layers(&m, k, rows, stream);
+            const double us = time_layers(&m, k, rows[i], stream);
             all += bytes;
-            printf("%d %s %.2f %.0f\n", rows, k < PRODUCTS ? KINDS[k].name : "layer", us, bytes / us / 1e3);
+            printf("%d %s %.2f %.0f\n", rows[i], k < PRODUCTS ? KINDS[k].name : "layer", us, bytes / us / 1e3);
         }
         fflush(stdout);
     }

@@ -278,10 +278,10 @@ static int check_shape(kv_skinny_kind kind, shape s, uint64_t seed, int normed) 
     return bad;
 }
 
-static const shape SHAPES[] = {{16, 0, 32},       {48, 24, 64},    {100, 40, 256},  {960, 128, 576},
-                               {576, 0, 1536},    {1536, 0, 576},  {333, 333, 96},  {7, 1, 288},
-                               {1000, 333, 2080}, {992, 0, 2080},  {1504, 0, 1632}, {8200, 0, 64},
-                               {16400, 0, 96},    {2560, 0, 4096}, {6144, 0, 1024}, {9000, 8000, 64}};
+static const shape SHAPES[] = {{16, 0, 32},       {48, 24, 64},    {100, 40, 256},   {960, 128, 576},
+                               {576, 0, 1536},    {1536, 0, 576},  {333, 333, 96},   {7, 1, 288},
+                               {1000, 333, 2080}, {992, 0, 2080},  {1504, 0, 1632},  {8200, 0, 64},
+                               {16400, 0, 96},    {2560, 0, 4096}, {6144, 40, 2400}, {9000, 8000, 64}};
 
 static int check_kind(kv_skinny_kind kind, size_t n_shapes) {
     int bad = 0;
@@ -299,7 +299,37 @@ static int residual_rows(void) {
     return check_kind(KV_SKINNY_RESIDUAL, 15);
 }
 static int swiglu_rows(void) {
-    return check_kind(KV_SKINNY_SWIGLU, 12);
+    const shape units = {12700, 0, 544}; /* more than one for a block at every number of rows */
+    return check_kind(KV_SKINNY_SWIGLU, 12) + check_shape(KV_SKINNY_SWIGLU, units, 5000, 1);
+}
+
+/* A few launches only, for tools that make each of them slow: whole rows, clusters of two and of eight, both matrices.
+ */
+static int every_kernel(void) {
+    static const struct {
+        kv_skinny_kind kind;
+        shape s;
+        int n;
+    } runs[] = {{KV_SKINNY_PLAIN, {48, 24, 96}, 5},      {KV_SKINNY_PLAIN, {48, 24, 96}, 40},
+                {KV_SKINNY_RESIDUAL, {100, 0, 64}, 12},  {KV_SKINNY_RESIDUAL, {64, 0, 1024}, 20},
+                {KV_SKINNY_RESIDUAL, {64, 0, 1024}, 33}, {KV_SKINNY_SWIGLU, {64, 0, 256}, 65},
+                {KV_SKINNY_SWIGLU, {64, 0, 1056}, 64},   {KV_SKINNY_PLAIN, {2896, 0, 1056}, 33}};
+    int bad = 0;
+    for (size_t i = 0; i < sizeof runs / sizeof *runs; i++) {
+        product p = make_product(runs[i].kind, runs[i].s, 7000 + i);
+        char *plain[N_BUFFERS];
+        run_product(&p, 0, runs[i].n, 1, 0);
+        for (int k = 0; k < N_BUFFERS; k++) {
+            plain[k] = (char *)allocate((ROWS + SPARE) * p.b[k].row);
+            memcpy(plain[k], p.b[k].now, (ROWS + SPARE) * p.b[k].row);
+        }
+        p.turned = 1;
+        run_product(&p, 0, runs[i].n, 1, 0);
+        bad += compare_bits(&p, plain, 0, runs[i].n);
+        for (int k = 0; k < N_BUFFERS; k++) free(plain[k]);
+        free_product(&p);
+    }
+    return bad;
 }
 
 /* ---- chains of launches ---------------------------------------------------------------------------------------------
@@ -452,6 +482,7 @@ int main(int argc, char **argv) {
         {"plain products are those of double, with the same bits at every number of rows", plain_rows},
         {"additions to the residual, likewise", residual_rows},
         {"gated products, likewise", swiglu_rows},
+        {"every kernel once: the order of x changes no bit", every_kernel},
         {"dependent launches and graphs repeat the bits of launches one by one", chains},
         {"so do those of matrices that clusters share", cluster_chains},
         {"no rows, widths without a kernel, and second matrices where none belong are refused", refused},
