@@ -64,7 +64,7 @@ static __device__ void load_rstd(const kv_cuda_skinny &a, float *rstd) {
             for (int k = 0; k < BATCH; k++) sum += s[k];
         }
         for (int d = 16; d; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
-        if (lane == 0) rstd[n] = rsqrtf(sum / (float)a.dim + a.eps);
+        if (lane == 0) rstd[n] = rstd_of(a, sum);
     }
 }
 

@@ -52,7 +52,7 @@ template <int EACH> KV_DEVICE void load_rstds(const kv_cuda_skinny &a, const col
         if (lane & d) column += half;
     }
     const float sum = warp_sum(s[0], 2 * d);
-    if (lane % (2 * d) == 0 && column < n) rstd[first + column] = rsqrtf(sum / (float)a.dim + a.eps);
+    if (lane % (2 * d) == 0 && column < n) rstd[first + column] = rstd_of(a, sum);
 }
 
 /* By warp number `helper` of `helpers`: rstd of columns [first, end) of the block. */

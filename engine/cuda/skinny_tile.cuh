@@ -22,6 +22,11 @@ KV_DEVICE int place_of(const kv_cuda_skinny &a, int at) {
     return a.turn_out ? kv_cuda_turn(at) : at;
 }
 
+/* From a row's sum of squares. */
+KV_DEVICE float rstd_of(const kv_cuda_skinny &a, float sum) {
+    return rsqrtf(sum / (float)a.dim + a.eps);
+}
+
 /* x / y for y >= 1, without the branch of the operator: to nearest up to 2^126, zero beyond. */
 KV_DEVICE float divide(float x, float y) {
     float r;

@@ -332,6 +332,47 @@ static int every_kernel(void) {
     return bad;
 }
 
+/* silu of a gate that is alone in its row, by both kernels. */
+static int extreme_gates(void) {
+    enum { GATES = 10, WIDTH = 32, MOST = 33 };
+    static const float gates[GATES] = {INFINITY, -INFINITY, NAN, -87.5f, -100, -1e30f, -1e38f, 0, -20, 20};
+    __nv_bfloat16 w[2 * GATES][WIDTH], x[MOST][WIDTH], h[MOST][GATES];
+    int bad = 0;
+    memset(w, 0, sizeof w);
+    memset(x, 0, sizeof x);
+    for (int o = 0; o < GATES; o++) {
+        w[o][0] = __float2bfloat16_rn(gates[o]);
+        w[GATES + o][0] = __float2bfloat16_rn(1);
+    }
+    for (int row = 0; row < MOST; row++) x[row][0] = __float2bfloat16_rn(1); /* product order has it there, too */
+    kv_cuda_skinny a;
+    memset(&a, 0, sizeof a);
+    a.w = (const __nv_bfloat16 *)upload(w, sizeof w);
+    a.x = (const __nv_bfloat16 *)upload(x, sizeof x);
+    a.h = (__nv_bfloat16 *)upload(h, sizeof h);
+    a.n_out = GATES;
+    a.n_in = WIDTH;
+    for (int turned = 0; turned < 2; turned++) {
+        a.turned = turned;
+        a.n = turned ? MOST : 1;
+        CHECK_CUDA(kv_cuda_skinny_rows(KV_SKINNY_SWIGLU, &a, 0, 0));
+        CHECK_CUDA(cudaMemcpy(h, a.h, sizeof h, cudaMemcpyDeviceToHost));
+        for (int row = 0; row < a.n; row++)
+            for (int o = 0; o < GATES; o++) {
+                const double gate = __bfloat162float(w[o][0]), want = gate / (1 + exp(-gate));
+                const float got = __bfloat162float(h[row][o]);
+                if (isnan(want) || isinf(want))
+                    bad += isnan(want) ? !isnan(got) : got != want;
+                else
+                    bad += check_close("h", &got, &want, 1, 1e-36, 0x1.1p-8);
+            }
+    }
+    CHECK_CUDA(cudaFree((void *)a.w));
+    CHECK_CUDA(cudaFree((void *)a.x));
+    CHECK_CUDA(cudaFree(a.h));
+    return bad;
+}
+
 /* ---- chains of launches ---------------------------------------------------------------------------------------------
  */
 
@@ -482,6 +523,7 @@ int main(int argc, char **argv) {
         {"plain products are those of double, with the same bits at every number of rows", plain_rows},
         {"additions to the residual, likewise", residual_rows},
         {"gated products, likewise", swiglu_rows},
+        {"gates beyond all measure give what the formula gives", extreme_gates},
         {"every kernel once: the order of x changes no bit", every_kernel},
         {"dependent launches and graphs repeat the bits of launches one by one", chains},
         {"so do those of matrices that clusters share", cluster_chains},
