@@ -30,9 +30,10 @@ KV_DEVICE int column_of(const place &p, int i) {
     return p.group * 8 + 2 * (threadIdx.x % 4) + i % 2;
 }
 
-/* rstd of EACH columns of the block from `first` on, by one warp, summed as load_rstd of skinny.cu does.  Of a pair of
+/* rstd of 8 columns of the block from `first` on, by one warp, summed as load_rstd of skinny.cu does.  Of a pair of
  * lanes one goes on with one half of the columns, the other with the other. */
-template <int EACH> KV_DEVICE void load_rstds(const kv_cuda_skinny &a, const columns &c, int first, float *rstd) {
+KV_DEVICE void load_rstds(const kv_cuda_skinny &a, const columns &c, int first, float *rstd) {
+    enum { EACH = 8 };
     const int lane = threadIdx.x % 32, n = min((int)EACH, c.n - first);
     if (n <= 0) return;
     const float *p = a.squares + (size_t)(c.first + first) * a.n_squares;
@@ -60,7 +61,7 @@ KV_DEVICE void prepare_rstd(const kv_cuda_skinny &a, const columns &c, int helpe
                             float *rstd) {
     for (int i = first + 8 * helper; i < end; i += 8 * helpers) {
         if (a.squares)
-            load_rstds<8>(a, c, i, rstd);
+            load_rstds(a, c, i, rstd);
         else if (threadIdx.x % 32 < 8)
             rstd[i + threadIdx.x % 32] = 1;
     }

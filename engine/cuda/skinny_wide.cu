@@ -293,7 +293,7 @@ static __global__ void __launch_bounds__(32 * (MOST_TILES + OTHERS), 1)
  */
 
 /* How a product is shared out: units of `tiles` tiles, of which `at_once` are worked on; cost: bytes that a
- * multiprocessor reads one after the other, and what handing over sums takes. */
+ * multiprocessor reads one after the other, and what it could read while sums are handed over. */
 typedef struct plan {
     int tiles, n_units, at_once;
     size_t cost;
