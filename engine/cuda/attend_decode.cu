@@ -197,8 +197,7 @@ static __global__ void __launch_bounds__(THREADS, PER_SM) attend_decode(const __
             }
         }
     }
-    if (!whole &&
-        !arrive_last(a.d.counters + (size_t)row * a.d.n_kv_heads + kv_head, (n_splits + a.splits - 1) / a.splits))
+    if (!whole && !arrive_last(a.d.counters + (size_t)row * a.d.n_kv_heads + kv_head, kv_cuda_ceil(n_splits, a.splits)))
         return;
     for (int k = threadIdx.x; k < live; k += THREADS) {
         const int c = k / (D / 2), d = k % (D / 2) * 2;

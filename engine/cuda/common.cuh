@@ -22,14 +22,14 @@
         }                                                                                                              \
     } while (0)
 
-/* ---- launch shapes (host) -----------------------------------------------------------------------------------------
+/* ---- launch shapes ------------------------------------------------------------------------------------------------
  */
 
-static inline int kv_cuda_ceil(int n, int by) {
+static __host__ __device__ inline int kv_cuda_ceil(int n, int by) {
     return (n + by - 1) / by;
 }
 
-/* Of the current device; 0 when it cannot be asked. */
+/* Host: of the current device; 0 when it cannot be asked. */
 static inline int kv_cuda_multiprocessors(void) {
     int device = 0, n = 0;
     if (cudaGetDevice(&device) != cudaSuccess) return 0;

@@ -13,6 +13,8 @@
  * memory. */
 #include "engine/cuda/decode_step.cuh"
 
+#include "engine/cuda/common.cuh"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -37,7 +39,7 @@ static __global__ void begin_step(begin_args a) {
     int row = blockIdx.y;
     if (!a.active[row]) return;
     kv_cuda_seq &s = a.seqs[row];
-    int i = blockIdx.x * BEGIN_THREADS + threadIdx.x, embedding = (a.dim + BEGIN_THREADS - 1) / BEGIN_THREADS;
+    int i = blockIdx.x * BEGIN_THREADS + threadIdx.x, embedding = kv_cuda_ceil(a.dim, BEGIN_THREADS);
     if (blockIdx.x >= embedding) {
         int head = i - embedding * BEGIN_THREADS;
         if (head >= a.n_heads) return;
@@ -54,7 +56,7 @@ static __global__ void begin_step(begin_args a) {
     if (i >= a.dim) return;
     a.x[(size_t)row * a.dim + i] = x;
     a.normed[(size_t)row * a.dim + (a.turned ? kv_cuda_turn(i) : i)] = __float2bfloat16_rn(x * a.norm[i]);
-    if (i % 16 == 0) a.squares[(size_t)row * ((a.dim + 15) / 16) + i / 16] = s2;
+    if (i % 16 == 0) a.squares[(size_t)row * kv_cuda_skinny_squares(a.dim) + i / 16] = s2;
 }
 
 /* Keeps the stream busy so that what is enqueued behind it starts without waiting for the host.  Launch: one thread. */
@@ -108,7 +110,7 @@ static void enqueue_begin(kv_cuda_pass *p, int turned) {
     a.stack = r->free_pages;
     a.height = r->n_free;
     open_mark(p);
-    int blocks = (a.dim + BEGIN_THREADS - 1) / BEGIN_THREADS + (a.n_heads + BEGIN_THREADS - 1) / BEGIN_THREADS;
+    int blocks = kv_cuda_ceil(a.dim, BEGIN_THREADS) + kv_cuda_ceil(a.n_heads, BEGIN_THREADS);
     begin_step<<<dim3(blocks, p->n), BEGIN_THREADS, 0, r->b->stream>>>(a);
     close_mark(p, "begin", 6.0 * p->n * a.dim, 1, cudaGetLastError());
 }
@@ -233,16 +235,21 @@ static void enqueue_attend(kv_cuda_pass *p, int layer, int turned) {
     close_mark(p, "attend", bytes, 1, kv_cuda_decode_attend_slots(&a, r->b->stream));
 }
 
+/* The rows of a step and the heads of all layers. */
+template <typename A> static void set_rows(A *a, const kv_cuda_pass *p) {
+    const kv_shape *s = &p->r->base.engine->model.info.shape;
+    a->seqs = p->r->seqs;
+    a->active = p->r->active;
+    a->layout = p->r->layout;
+    a->n = p->n;
+    a->n_layers = s->n_layers;
+    a->n_kv_heads = s->n_kv_heads;
+}
+
 static void enqueue_columns(kv_cuda_pass *p) {
     kv_cuda_runner *r = p->r;
-    const kv_shape *s = &r->base.engine->model.info.shape;
     kv_cuda_append_columns a = {};
-    a.seqs = r->seqs;
-    a.active = r->active;
-    a.layout = r->layout;
-    a.n = p->n;
-    a.n_layers = s->n_layers;
-    a.n_kv_heads = s->n_kv_heads;
+    set_rows(&a, p);
     if (r->gated) {
         const kv_cuda_gates *g = &r->b->gates;
         a.mid = r->mid;
@@ -256,26 +263,20 @@ static void enqueue_columns(kv_cuda_pass *p) {
         a.layer_stride = g->layer_floats;
     }
     open_mark(p);
-    close_mark(p, "columns", 4.0 * p->n * s->n_layers * a.mid_stride, 1, kv_cuda_append_newest(&a, r->b->stream));
+    close_mark(p, "columns", 4.0 * p->n * a.n_layers * a.mid_stride, 1, kv_cuda_append_newest(&a, r->b->stream));
 }
 
 static void enqueue_mass(kv_cuda_pass *p) {
     kv_cuda_runner *r = p->r;
-    const kv_shape *s = &r->base.engine->model.info.shape;
     kv_cuda_mass a = {};
-    a.seqs = r->seqs;
-    a.active = r->active;
-    a.layout = r->layout;
+    set_rows(&a, p);
     a.scores = layer_scores(p, 0);
     a.lse = layer_lse(p, 0);
     a.stride = a.most_slots = p->most_slots;
-    a.n = p->n;
-    a.n_layers = s->n_layers;
-    a.n_heads = s->n_heads;
-    a.n_kv_heads = s->n_kv_heads;
+    a.n_heads = r->base.engine->model.info.shape.n_heads;
     a.append = !r->gated;
     open_mark(p);
-    close_mark(p, "mass", 4.0 * p->n * s->n_heads * s->n_layers * p->most_slots, 1, kv_cuda_add_mass(&a, r->b->stream));
+    close_mark(p, "mass", 4.0 * p->n * a.n_heads * a.n_layers * p->most_slots, 1, kv_cuda_add_mass(&a, r->b->stream));
 }
 
 /* What a product writes for the next one lies in the order that the next one wants. */

@@ -1,8 +1,8 @@
 /* pdl.cuh - programmatic dependent launch: a kernel starts while the one before it still runs.
  *
  * Everything a kernel reads before pdl_wait must be constant (weights), or written by kernels that had ended before the
- * one in front started; after it, all memory written by the kernels before is visible.  At
- * least one block of every kernel waits, or the kernels behind would no longer be ordered after those in front. */
+ * one in front started; after it, all memory written by the kernels before is visible.  At least one block of every
+ * kernel waits, or the kernels behind would no longer be ordered after those in front. */
 #ifndef KV_CUDA_PDL_H
 #define KV_CUDA_PDL_H
 

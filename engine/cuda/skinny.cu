@@ -40,7 +40,7 @@ KV_DEVICE void tile_rows(const kv_cuda_skinny &a, int tile, int lane, const __nv
         return;
     }
     const __nv_bfloat16 *w = a.w;
-    int n = a.n_out, first = (a.n_out + TILE - 1) / TILE;
+    int n = a.n_out, first = kv_cuda_ceil(a.n_out, TILE);
     if (KIND == KV_SKINNY_PLAIN && tile >= first) {
         w = a.w2;
         n = a.n_out2;
@@ -78,7 +78,7 @@ template <int TILES, int COLUMNS> static __device__ inline float sum_runs(const 
 
 template <int TILES, int COLUMNS>
 static __device__ void put_plain(const kv_cuda_skinny &a, const float *red, const float *rstd, int first, int n_tiles) {
-    const int tiles1 = (a.n_out + TILE - 1) / TILE;
+    const int tiles1 = kv_cuda_ceil(a.n_out, TILE);
     for (int i = threadIdx.x; i < TILES * COLUMNS * TILE; i += THREADS) {
         int t = i / (COLUMNS * TILE), n = i / TILE % COLUMNS, r = i % TILE, tile = first + t;
         if (n >= a.n || tile >= n_tiles) continue;
@@ -153,7 +153,7 @@ static __device__ inline kv_cuda_skinny slice_rows(kv_cuda_skinny a, int slice, 
     if (a.residual) {
         a.residual += row * a.n_out;
         a.normed += row * a.n_out;
-        a.squares_out += row * ((a.n_out + TILE - 1) / TILE);
+        a.squares_out += row * kv_cuda_skinny_squares(a.n_out);
     }
     return a;
 }
@@ -165,8 +165,8 @@ static constexpr int blocks_per_sm(int tiles) {
 
 /* Slices of n rows: a block has the columns of one.  Those of a tile lie side by side, so that they share what the L2
  * cache holds of the weights. */
-template <int GROUPS> static __host__ __device__ constexpr int count_slices(int n) {
-    return GROUPS >= 4 ? (n + 8 * GROUPS - 1) / (8 * GROUPS) : 1;
+template <int GROUPS> static __host__ __device__ int count_slices(int n) {
+    return GROUPS >= 4 ? kv_cuda_ceil(n, 8 * GROUPS) : 1;
 }
 
 /* Launch: THREADS threads, any number of blocks times slices; shared memory: WARPS * TILES * 16 * 8 * GROUPS floats.
@@ -181,7 +181,7 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(TILES)) multiply
     const int slices = count_slices<GROUPS>(a.n), step = gridDim.x / slices;
     if (GROUPS >= 4) a = slice_rows(a, blockIdx.x % slices, 8 * GROUPS);
     const int n_chunks = a.n_in / CHUNK, from = run_start(warp, n_chunks), to = run_start(warp + 1, n_chunks);
-    const int n_units = (n_tiles + TILES - 1) / TILES;
+    const int n_units = kv_cuda_ceil(n_tiles, TILES);
     pdl_trigger();
 
     const __nv_bfloat16 *lo[TILES], *hi[TILES];
@@ -299,7 +299,7 @@ template <int KIND, int GROUPS, int TILES, int STEPS>
 static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     int n_sm = kv_cuda_multiprocessors(), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
     if (!n_sm) return cudaErrorInvalidDevice;
-    int units = (n_tiles + TILES - 1) / TILES, most = blocks_per_sm(TILES) * n_sm;
+    int units = kv_cuda_ceil(n_tiles, TILES), most = blocks_per_sm(TILES) * n_sm;
     size_t shared = (size_t)WARPS * TILES * TILE * 8 * GROUPS * sizeof(float);
     return pdl_launch(multiply_rows<KIND, GROUPS, TILES, STEPS>,
                       dim3((units < most ? units : most) * count_slices<GROUPS>(a->n)), dim3(THREADS), shared, pdl,

@@ -32,7 +32,7 @@ static __host__ __device__ inline int kv_cuda_turn(int k) {
 }
 
 /* Partial sums of squares of a row of `dim` elements: one of every 16. */
-static inline int kv_cuda_skinny_squares(int dim) {
+static __host__ __device__ inline int kv_cuda_skinny_squares(int dim) {
     return (dim + 15) / 16;
 }
 

@@ -82,7 +82,7 @@ KV_DEVICE void load_residual(const kv_cuda_skinny &a, const place &p, residual_r
 }
 
 KV_DEVICE void put_plain(const kv_cuda_skinny &a, const float *rstd, const place &p, const float v[4]) {
-    const int tiles1 = (a.n_out + TILE - 1) / TILE, second = p.tile >= tiles1;
+    const int tiles1 = kv_cuda_ceil(a.n_out, TILE), second = p.tile >= tiles1;
     float *out = second ? a.out2 : a.out;
     const int n_out = second ? a.n_out2 : a.n_out, stride = second ? a.out2_stride : a.out_stride;
 #pragma unroll

@@ -21,7 +21,8 @@ enum {
 /* ---- stages ---------------------------------------------------------------------------------------------------------
  */
 
-/* A place in the ring, and how often it has been there. */
+/* A place in the ring, and how often it has been there.  (tile_ring of ring.cuh finds both from the number of an item,
+ * by divisions that need the number of stages when it is compiled; here it follows from the tiles of a unit.) */
 typedef struct cursor {
     int stage;
     uint32_t round;
@@ -78,7 +79,7 @@ typedef struct unit_tiles {
 } unit_tiles;
 
 KV_DEVICE unit_tiles find_tiles(const block_work &b, int unit) {
-    const int units1 = (b.tiles1 + b.tiles - 1) / b.tiles, second = unit >= units1;
+    const int units1 = kv_cuda_ceil(b.tiles1, b.tiles), second = unit >= units1;
     const int in_matrix = (unit - (second ? units1 : 0)) * b.tiles;
     const unit_tiles t = {second, in_matrix, (second ? b.tiles1 : 0) + in_matrix, second ? b.n_tiles : b.tiles1};
     return t;

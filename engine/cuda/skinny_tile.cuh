@@ -45,8 +45,8 @@ KV_DEVICE float swiglu(float gate, float up) {
 
 /* The second matrix starts at a tile of its own; a tile of swiglu has 8 rows of each half. */
 static inline int count_tiles(kv_skinny_kind kind, const kv_cuda_skinny *a) {
-    if (kind == KV_SKINNY_SWIGLU) return (a->n_out + 7) / 8;
-    return (a->n_out + TILE - 1) / TILE + (a->w2 ? (a->n_out2 + TILE - 1) / TILE : 0);
+    if (kind == KV_SKINNY_SWIGLU) return kv_cuda_ceil(a->n_out, 8);
+    return kv_cuda_ceil(a->n_out, TILE) + (a->w2 ? kv_cuda_ceil(a->n_out2, TILE) : 0);
 }
 
 /* skinny_wide.cu: the product with x in product order. */

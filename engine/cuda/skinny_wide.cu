@@ -196,7 +196,7 @@ template <int KIND, int GROUPS, int SPLIT> KV_DEVICE block_work work_of(const kv
     b.n_units = s.n_units;
     b.every = gridDim.y;
     b.tiles = s.tiles;
-    b.tiles1 = KIND == KV_SKINNY_PLAIN ? (a.n_out + TILE - 1) / TILE : s.n_tiles;
+    b.tiles1 = KIND == KV_SKINNY_PLAIN ? kv_cuda_ceil(a.n_out, TILE) : s.n_tiles;
     b.n_tiles = s.n_tiles;
     b.column = 8 * GROUPS * (blockIdx.x / SPLIT);
     b.up = KIND == KV_SKINNY_SWIGLU ? a.n_out : 0;

@@ -225,6 +225,14 @@ static int compare_product(const product *p, int normed) {
     return bad;
 }
 
+/* What the last run wrote; the caller frees each. */
+static void keep_buffers(const product *p, char **all) {
+    for (int i = 0; i < N_BUFFERS; i++) {
+        all[i] = (char *)allocate((ROWS + SPARE) * p->b[i].row);
+        memcpy(all[i], p->b[i].now, (ROWS + SPARE) * p->b[i].row);
+    }
+}
+
 /* Rows [0, n) of the last run must be rows [first, first + n) of `all`; everything else as it was. */
 static int compare_bits(const product *p, char *const *all, int first, int n) {
     int bad = 0;
@@ -259,10 +267,7 @@ static int check_shape(kv_skinny_kind kind, shape s, uint64_t seed, int normed) 
     char *all[N_BUFFERS];
     run_product(&p, 0, ROWS, normed, 0);
     int bad = compare_product(&p, normed) + compare_gaps(&p);
-    for (int i = 0; i < N_BUFFERS; i++) {
-        all[i] = (char *)allocate((ROWS + SPARE) * p.b[i].row);
-        memcpy(all[i], p.b[i].now, (ROWS + SPARE) * p.b[i].row);
-    }
+    keep_buffers(&p, all);
     for (size_t i = 0; i < 2 * (sizeof counts / sizeof *counts + sizeof places / sizeof *places); i++) {
         const size_t k = i / 2, place = k - sizeof counts / sizeof *counts;
         const int is_count = k < sizeof counts / sizeof *counts;
@@ -319,10 +324,7 @@ static int every_kernel(void) {
         product p = make_product(runs[i].kind, runs[i].s, 7000 + i);
         char *plain[N_BUFFERS];
         run_product(&p, 0, runs[i].n, 1, 0);
-        for (int k = 0; k < N_BUFFERS; k++) {
-            plain[k] = (char *)allocate((ROWS + SPARE) * p.b[k].row);
-            memcpy(plain[k], p.b[k].now, (ROWS + SPARE) * p.b[k].row);
-        }
+        keep_buffers(&p, plain);
         p.turned = 1;
         run_product(&p, 0, runs[i].n, 1, 0);
         bad += compare_bits(&p, plain, 0, runs[i].n);
