@@ -117,7 +117,10 @@ int main(int argc, char **argv) {
         }
         rows[i - 1] = (int)n;
     }
-    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) return 77;
+    if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
+        fprintf(stderr, "cuda_bench_skinny: no CUDA device\n");
+        return 77;
+    }
     CHECK_CUDA(kv_cuda_skinny_prepare());
     const memory m = make_memory();
     cudaStream_t stream;
