@@ -8,7 +8,6 @@
 
 #include "engine/cuda/attend_pages.cuh"
 #include "engine/cuda/pdl.cuh"
-#include "engine/cuda/skinny.cuh"
 
 static_assert(WARPS == COLUMNS, "a warp rotates the query of one column");
 
@@ -201,8 +200,8 @@ static __global__ void __launch_bounds__(THREADS, PER_SM) attend_decode(const __
         return;
     for (int k = threadIdx.x; k < live; k += THREADS) {
         const int c = k / (D / 2), d = k % (D / 2) * 2;
-        put_out<D>(a.d.out, a.d.lse, heads + c, d, a.d.turned ? kv_cuda_turn(d) : d,
-                   whole ? own[k] : merge_parts<D>(parts, n_splits, c, d));
+        const size_t at = kv_cuda_place(a.d.out_order, row, (kv_head * group + c) * D + d, a.d.n_heads * D);
+        put_out(a.d.out + at, a.d.lse, heads + c, d, whole ? own[k] : merge_parts<D>(parts, n_splits, c, d));
     }
 }
 

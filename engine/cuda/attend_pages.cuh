@@ -335,11 +335,9 @@ KV_DEVICE int arrive_last(int *counter, int n) {
     return last;
 }
 
-/* The finished dims d and d + 1 of a head of the output, (heads, D), that lie at `place` of its D; lse: (heads) or
- * NULL. */
-template <int D>
-KV_DEVICE void put_out(__nv_bfloat16 *out, float *lse, size_t head, int d, int place, const partial &p) {
-    *(__nv_bfloat162 *)(out + head * D + place) = __floats2bfloat162_rn(p.o.x / p.l, p.o.y / p.l);
+/* The finished dims d and d + 1 of a head, to out; lse: (heads) or NULL. */
+KV_DEVICE void put_out(__nv_bfloat16 *out, float *lse, size_t head, int d, const partial &p) {
+    *(__nv_bfloat162 *)out = __floats2bfloat162_rn(p.o.x / p.l, p.o.y / p.l);
     if (d == 0 && lse) lse[head] = p.m * 0.6931471805599453f + logf(p.l);
 }
 

@@ -81,14 +81,14 @@ static __global__ void __launch_bounds__(THREADS, 2) attend_slots(const __grid_c
         const int c = i / (D / 2), d = i % (D / 2) * 2;
         partial p = merge_warps<D>(sh, c, d);
         if (n_splits == 1)
-            put_out<D>(out, a.d.lse, out_head(a, w, c), d, d, p);
+            put_out(out + out_head(a, w, c) * D + d, a.d.lse, out_head(a, w, c), d, p);
         else
             put_part<D>(parts + split * part_floats(D), c, d, p);
     }
     if (n_splits == 1 || !arrive_last(a.d.counters + (size_t)unit * a.d.n_kv_heads + w.kv_head, n_splits)) return;
     for (int i = threadIdx.x; i < live; i += THREADS) {
         const int c = i / (D / 2), d = i % (D / 2) * 2;
-        put_out<D>(out, a.d.lse, out_head(a, w, c), d, d, merge_parts<D>(parts, n_splits, c, d));
+        put_out(out + out_head(a, w, c) * D + d, a.d.lse, out_head(a, w, c), d, merge_parts<D>(parts, n_splits, c, d));
     }
 }
 

@@ -10,6 +10,8 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
+#include "engine/cuda/order.cuh"
+
 extern "C" {
 #include "engine/kv.h"
 #include "policies/policy_cuda.h"
@@ -44,9 +46,10 @@ typedef struct kv_cuda_segment {
 cudaError_t kv_cuda_embed_rows(float *x, const void *embed, kv_cuda_type type, const int32_t *token, int n, int dim,
                                cudaStream_t stream);
 
-/* out (n, dim) of `type` = x * rsqrt(mean(x^2) + eps) * w, all in fp32 before the last rounding; w (dim) fp32. */
-cudaError_t kv_cuda_norm_rows(void *out, kv_cuda_type type, const float *x, const float *w, float eps, int n, int dim,
-                              cudaStream_t stream);
+/* out (n, dim) of `type` = x * rsqrt(mean(x^2) + eps) * w, all in fp32 before the last rounding; w (dim) fp32.  order:
+ * plain or in bands. */
+cudaError_t kv_cuda_norm_rows(void *out, kv_cuda_type type, kv_order order, const float *x, const float *w, float eps,
+                              int n, int dim, cudaStream_t stream);
 
 /* out (n, n_ff) of `type` = silu(gu[:, :n_ff]) * gu[:, n_ff:], gu (n, 2 n_ff) of `type`; computed in fp32. */
 cudaError_t kv_cuda_swiglu_rows(void *out, const void *gu, kv_cuda_type type, int n, int n_ff, cudaStream_t stream);

@@ -9,7 +9,8 @@ size_t kv_cuda_decode_bytes(const kv_cuda_runner *r, int n) {
     const kv_shape *s = &in->shape;
     size_t dim = s->dim, nq = (size_t)s->n_heads * s->head_dim, width = nq + 2 * (size_t)s->n_kv_heads * s->head_dim;
     size_t mid = (size_t)kv_cuda_mid_floats(r) * s->n_layers;
-    size_t floats = n * (dim + width + mid + kv_cuda_skinny_squares(s->dim)), halves = n * (dim + nq + in->n_ff);
+    size_t floats = n * (dim + width + mid + kv_cuda_skinny_squares(s->dim)),
+           halves = kv_cuda_whole_bands(n) * (dim + nq + in->n_ff);
     return floats * 4 + halves * 2 + 4096;
 }
 
@@ -23,16 +24,16 @@ static int cut_buffers(kv_cuda_runner *r, int n, kv_error *err) {
     const kv_model_info *in = &r->base.engine->model.info;
     const kv_shape *s = &in->shape;
     size_t dim = s->dim, nq = (size_t)s->n_heads * s->head_dim, width = nq + 2 * (size_t)s->n_kv_heads * s->head_dim;
-    size_t mid = (size_t)kv_cuda_mid_floats(r) * s->n_layers;
+    size_t mid = (size_t)kv_cuda_mid_floats(r) * s->n_layers, bands = kv_cuda_whole_bands(n);
     if (n <= r->decode_rows) return KV_OK;
     r->decode_rows = 0;
     int rc = kv_cuda_grow(r, &r->decode, KV_USE_WORKSPACE, kv_cuda_decode_bytes(r, n), "a decode step", err);
     if (rc) return rc;
     /* bf16 rows first: they are read in pieces of 16 bytes, and all their sizes are multiples of that */
     r->normed = (__nv_bfloat16 *)r->decode.p;
-    r->att = r->normed + n * dim;
-    r->h = r->att + n * nq;
-    r->x = (float *)(((size_t)(r->h + n * (size_t)in->n_ff) + 255) & ~(size_t)255);
+    r->att = r->normed + bands * dim;
+    r->h = r->att + bands * nq;
+    r->x = (float *)(((size_t)(r->h + bands * (size_t)in->n_ff) + 255) & ~(size_t)255);
     r->qkv = r->x + n * dim;
     r->mid = r->qkv + n * width;
     r->squares = r->mid + n * mid;

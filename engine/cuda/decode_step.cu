@@ -26,9 +26,9 @@ typedef struct begin_args {
     const __nv_bfloat16 *embed; /* (n_vocab, dim) */
     const float *norm;          /* (dim) */
     float *x, *squares;         /* (n, dim), (n, squares of dim) */
-    __nv_bfloat16 *normed;      /* (n, dim) */
+    __nv_bfloat16 *normed;      /* (n, dim) in `order` */
     int dim, n_vocab, n_heads;  /* n_heads: n_layers * n_kv_heads */
-    int turned;                 /* normed in product order */
+    kv_order order;             /* of normed */
     void **stack;
     int32_t *height;
 } begin_args;
@@ -55,7 +55,7 @@ static __global__ void begin_step(begin_args a) {
     for (int d = 8; d; d /= 2) s2 += __shfl_xor_sync(~0u, s2, d);
     if (i >= a.dim) return;
     a.x[(size_t)row * a.dim + i] = x;
-    a.normed[(size_t)row * a.dim + (a.turned ? kv_cuda_turn(i) : i)] = __float2bfloat16_rn(x * a.norm[i]);
+    a.normed[kv_cuda_place(a.order, row, i, a.dim)] = __float2bfloat16_rn(x * a.norm[i]);
     if (i % 16 == 0) a.squares[(size_t)row * kv_cuda_skinny_squares(a.dim) + i / 16] = s2;
 }
 
@@ -90,8 +90,8 @@ static void close_mark(kv_cuda_pass *p, const char *name, double bytes, int laun
     f->rows[i].bytes += bytes;
 }
 
-/* turned: the first product wants the normed rows in product order. */
-static void enqueue_begin(kv_cuda_pass *p, int turned) {
+/* order: in which the first product wants the normed rows. */
+static void enqueue_begin(kv_cuda_pass *p, kv_order order) {
     kv_cuda_runner *r = p->r;
     const kv_model_info *in = &r->base.engine->model.info;
     begin_args a = {};
@@ -106,7 +106,7 @@ static void enqueue_begin(kv_cuda_pass *p, int turned) {
     a.dim = in->shape.dim;
     a.n_vocab = in->n_vocab;
     a.n_heads = in->shape.n_layers * in->shape.n_kv_heads;
-    a.turned = turned;
+    a.order = order;
     a.stack = r->free_pages;
     a.height = r->n_free;
     open_mark(p);
@@ -132,7 +132,7 @@ static void enqueue_product(kv_cuda_pass *p, const product *m, int early) {
 
 static product make_product(const kv_cuda_pass *p, const char *name, kv_skinny_kind kind, kv_cuda_skinny a) {
     a.n = p->n;
-    a.turned = kv_cuda_skinny_turns(kind, &a);
+    a.order = kv_cuda_skinny_order(kind, &a);
     product m = {name, kind, a};
     return m;
 }
@@ -205,7 +205,7 @@ static float *layer_lse(const kv_cuda_pass *p, int layer) {
     return layer_scores(p, s->n_layers) + (size_t)layer * p->n * s->n_heads;
 }
 
-static void enqueue_attend(kv_cuda_pass *p, int layer, int turned) {
+static void enqueue_attend(kv_cuda_pass *p, int layer, kv_order out_order) {
     kv_cuda_runner *r = p->r;
     const kv_shape *s = &r->base.engine->model.info.shape;
     kv_cuda_decode_attend a = {};
@@ -218,7 +218,7 @@ static void enqueue_attend(kv_cuda_pass *p, int layer, int turned) {
     a.active = r->active;
     a.n = p->n;
     a.most_slots = p->most_slots;
-    a.turned = turned;
+    a.out_order = out_order;
     a.scale = 1 / sqrtf((float)s->head_dim);
     if (r->columns->has_mass) {
         a.score_stride = p->most_slots;
@@ -293,13 +293,13 @@ static void enqueue_layer(kv_cuda_pass *p, int layer) {
     product down = make_product(p, "down", KV_SKINNY_RESIDUAL,
                                 to_residual(r, l->down, r->h, in->n_ff, last ? r->b->model.out_norm : l[1].attn_norm));
     gate_up.a.h = r->h;
-    out.a.turn_out = gate_up.a.turned;
-    gate_up.a.turn_out = down.a.turned;
-    down.a.turn_out = next.a.turned;
+    out.a.out_order = gate_up.a.order;
+    gate_up.a.out_order = down.a.order;
+    down.a.out_order = next.a.order;
     /* what begin writes is read by the attention of every layer before it waits; so begin must be over when the first
      * product starts, and by then it is for all kernels behind */
     enqueue_product(p, &qkv, layer > 0);
-    enqueue_attend(p, layer, out.a.turned);
+    enqueue_attend(p, layer, out.a.order);
     enqueue_product(p, &out, 1);
     enqueue_product(p, &gate_up, 1);
     enqueue_product(p, &down, 1);
@@ -310,7 +310,7 @@ void kv_cuda_enqueue_step(kv_cuda_pass *p, int reduces) {
     const kv_model_info *in = &r->base.engine->model.info;
     const kv_shape *s = &in->shape;
     product head = head_product(p);
-    enqueue_begin(p, qkv_product(p, 0).a.turned);
+    enqueue_begin(p, qkv_product(p, 0).a.order);
     for (int l = 0; l < s->n_layers; l++) enqueue_layer(p, l);
     /* without a gate the mass kernel writes the newest slot's columns on its way */
     if (r->gated || !r->columns->has_mass) enqueue_columns(p);

@@ -85,7 +85,8 @@ size_t kv_cuda_prompt_mass_bytes(const kv_cuda_runner *r, int n_rows) {
 }
 
 size_t kv_cuda_prompt_last_bytes(const kv_cuda_runner *r, int n_seqs) {
-    return (size_t)n_seqs * r->base.engine->model.info.shape.dim * (sizeof(float) + kv_cuda_type_bytes(r->b->type));
+    const size_t dim = r->base.engine->model.info.shape.dim;
+    return (n_seqs * sizeof(float) + kv_cuda_whole_bands(n_seqs) * kv_cuda_type_bytes(r->b->type)) * dim;
 }
 
 static int product(const pass *p, void *out, int out_f32, const void *x, const void *w, int n, int n_out, int n_in,
@@ -217,8 +218,8 @@ static int feed_forward(const pass *p, int layer) {
     const kv_model_info *in = &r->base.engine->model.info;
     const kv_cuda_layer *l = &r->b->model.layers[layer];
     size_t dim = in->shape.dim, e = kv_cuda_type_bytes(p->type);
-    int rc = kv_cuda_check(kv_cuda_norm_rows(p->normed, p->type, p->x, l->ffn_norm, r->base.engine->model.rms_eps,
-                                             p->n_rows, in->shape.dim, r->b->stream),
+    int rc = kv_cuda_check(kv_cuda_norm_rows(p->normed, p->type, KV_ORDER_PLAIN, p->x, l->ffn_norm,
+                                             r->base.engine->model.rms_eps, p->n_rows, in->shape.dim, r->b->stream),
                            "norm", p->err);
     for (int from = 0; rc == KV_OK && from < p->n_rows; from += SLICE_ROWS) {
         int n = p->n_rows - from < SLICE_ROWS ? p->n_rows - from : SLICE_ROWS;
@@ -269,9 +270,9 @@ static int run_layer(const pass *p, int layer) {
     const kv_shape *s = &m->info.shape;
     const kv_cuda_layer *l = &r->b->model.layers[layer];
     int nq = s->n_heads * s->head_dim, width = nq + 2 * s->n_kv_heads * s->head_dim;
-    int rc = kv_cuda_check(
-        kv_cuda_norm_rows(p->normed, p->type, p->x, l->attn_norm, m->rms_eps, p->n_rows, s->dim, r->b->stream), "norm",
-        p->err);
+    int rc = kv_cuda_check(kv_cuda_norm_rows(p->normed, p->type, KV_ORDER_PLAIN, p->x, l->attn_norm, m->rms_eps,
+                                             p->n_rows, s->dim, r->b->stream),
+                           "norm", p->err);
     if (rc == KV_OK) rc = product(p, p->qkv, p->type == KV_CUDA_F32, p->normed, l->qkv, p->n_rows, width, s->dim, 0);
     if (rc == KV_OK) rc = fill_stats(p, layer);
     if (rc == KV_OK) rc = append(p, layer, r->columns->n_cols > r->columns->has_mass ? p->stats : NULL);
@@ -380,9 +381,10 @@ static int head(const pass *p, kv_segment *const *segs) {
                            "last rows", p->err);
     }
     if (rc || !most) return rc;
+    const kv_order order = p->type == KV_CUDA_F32 ? KV_ORDER_PLAIN : KV_ORDER_BANDS;
     rc = kv_cuda_check(
-        kv_cuda_norm_rows(normed, p->type, last, r->b->model.out_norm, m->rms_eps, most, dim, r->b->stream), "norm",
-        p->err);
+        kv_cuda_norm_rows(normed, p->type, order, last, r->b->model.out_norm, m->rms_eps, most, dim, r->b->stream),
+        "norm", p->err);
     if (rc) return rc;
     if (p->type == KV_CUDA_F32)
         return kv_cuda_check(kv_cuda_gemm_f32(r->logits, (const float *)normed, (const float *)r->b->model.head, most,
@@ -393,6 +395,7 @@ static int head(const pass *p, kv_segment *const *segs) {
     a.n_out = a.out_stride = n_vocab;
     a.n_in = dim;
     a.x = (const __nv_bfloat16 *)normed;
+    a.order = order;
     a.n = most;
     a.out = r->logits;
     return kv_cuda_check(kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &a, 0, r->b->stream), "logits", p->err);
@@ -451,8 +454,8 @@ int kv_cuda_read_all_logits(kv_cuda_runner *r, int n, float *out, kv_error *err)
     int rc = kv_cuda_take(b, KV_USE_WORKSPACE, normed_bytes, "last rows", &normed, err);
     if (rc == KV_OK) rc = kv_cuda_take(b, KV_USE_WORKSPACE, logits_bytes, "logits", &logits, err);
     if (rc == KV_OK)
-        rc = kv_cuda_check(kv_cuda_norm_rows(normed, b->type, (const float *)r->prompt.p, b->model.out_norm, m->rms_eps,
-                                             n, dim, b->stream),
+        rc = kv_cuda_check(kv_cuda_norm_rows(normed, b->type, KV_ORDER_PLAIN, (const float *)r->prompt.p,
+                                             b->model.out_norm, m->rms_eps, n, dim, b->stream),
                            "norm", err);
     if (rc == KV_OK && b->type == KV_CUDA_BF16)
         rc = kv_cuda_gemm_bf16(&b->gemm, logits, 1, normed, b->model.head, n, n_vocab, dim, 0, b->stream, err);

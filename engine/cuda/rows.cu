@@ -45,10 +45,10 @@ cudaError_t kv_cuda_embed_rows(float *x, const void *embed, kv_cuda_type type, c
 /* Grid: n blocks, one per row; block: whole warps with blockDim.x * N * V >= dim.  The row stays in registers. */
 template <typename T, int V, int N>
 static __global__ void __launch_bounds__(V == 1 ? 1024 : NORM_THREADS)
-    norm_rows(T *out,                      /* (n, dim) */
+    norm_rows(T *out,                      /* (n, dim) in `order` */
               const float *__restrict__ x, /* (n, dim) */
               const float *__restrict__ w, /* (dim) */
-              float eps, int dim) {
+              float eps, int dim, kv_order order) {
     __shared__ float sh[32];
     size_t base = (size_t)blockIdx.x * dim;
     float v[N][V] = {{0}}, sum = 0;
@@ -70,36 +70,37 @@ static __global__ void __launch_bounds__(V == 1 ? 1024 : NORM_THREADS)
         load_vec(weight, w + i);
 #pragma unroll
         for (int k = 0; k < V; k++) v[j][k] = v[j][k] * scale * weight[k];
-        store_vec(out + base + i, v[j]);
+        store_vec(out + kv_cuda_place(order, blockIdx.x, i, dim), v[j]);
     }
 }
 
 template <typename T, int V, int N>
-static cudaError_t launch_norm(void *out, const float *x, const float *w, float eps, int n, int dim,
+static cudaError_t launch_norm(void *out, kv_order order, const float *x, const float *w, float eps, int n, int dim,
                                cudaStream_t stream) {
     int threads = kv_cuda_ceil(kv_cuda_ceil(dim, V * N), 32) * 32;
-    norm_rows<T, V, N><<<n, threads, 0, stream>>>((T *)out, x, w, eps, dim);
+    norm_rows<T, V, N><<<n, threads, 0, stream>>>((T *)out, x, w, eps, dim, order);
     return cudaGetLastError();
 }
 
 template <typename T>
-static cudaError_t pick_norm(void *out, const float *x, const float *w, float eps, int n, int dim,
+static cudaError_t pick_norm(void *out, kv_order order, const float *x, const float *w, float eps, int n, int dim,
                              cudaStream_t stream) {
+    if (order == KV_ORDER_TURNED || (order != KV_ORDER_PLAIN && dim % KV_BAND_CHUNK)) return cudaErrorInvalidValue;
     if (dim > 4 * NORM_THREADS * NORM_MOST) return cudaErrorInvalidValue;
     if (dim % 4 || !aligned(x, 16) || !aligned(w, 16) || !aligned(out, 4 * sizeof(T)))
-        return launch_norm<T, 1, NORM_MOST>(out, x, w, eps, n, dim, stream);
+        return launch_norm<T, 1, NORM_MOST>(out, order, x, w, eps, n, dim, stream);
     int each = kv_cuda_ceil(dim, 4 * NORM_THREADS);
-    if (each <= 1) return launch_norm<T, 4, 1>(out, x, w, eps, n, dim, stream);
-    if (each <= 2) return launch_norm<T, 4, 2>(out, x, w, eps, n, dim, stream);
-    if (each <= 4) return launch_norm<T, 4, 4>(out, x, w, eps, n, dim, stream);
-    if (each <= 8) return launch_norm<T, 4, 8>(out, x, w, eps, n, dim, stream);
-    return launch_norm<T, 4, NORM_MOST>(out, x, w, eps, n, dim, stream);
+    if (each <= 1) return launch_norm<T, 4, 1>(out, order, x, w, eps, n, dim, stream);
+    if (each <= 2) return launch_norm<T, 4, 2>(out, order, x, w, eps, n, dim, stream);
+    if (each <= 4) return launch_norm<T, 4, 4>(out, order, x, w, eps, n, dim, stream);
+    if (each <= 8) return launch_norm<T, 4, 8>(out, order, x, w, eps, n, dim, stream);
+    return launch_norm<T, 4, NORM_MOST>(out, order, x, w, eps, n, dim, stream);
 }
 
-cudaError_t kv_cuda_norm_rows(void *out, kv_cuda_type type, const float *x, const float *w, float eps, int n, int dim,
-                              cudaStream_t stream) {
+cudaError_t kv_cuda_norm_rows(void *out, kv_cuda_type type, kv_order order, const float *x, const float *w, float eps,
+                              int n, int dim, cudaStream_t stream) {
     if (n == 0) return cudaSuccess;
-    KV_CUDA_CASE(type, T, return pick_norm<T>(out, x, w, eps, n, dim, stream));
+    KV_CUDA_CASE(type, T, return pick_norm<T>(out, order, x, w, eps, n, dim, stream));
 }
 
 KV_DEVICE float silu(float g, float) {

@@ -96,7 +96,7 @@ static __device__ void put_swiglu(const kv_cuda_skinny &a, const float *red, con
         if (n >= a.n || at >= a.n_out) continue;
         float gate = sum_runs<TILES, COLUMNS>(red, t, n, r) * rstd[n];
         float up = sum_runs<TILES, COLUMNS>(red, t, n, r + 8) * rstd[n];
-        a.h[(size_t)n * a.n_out + place_of(a, at)] = __float2bfloat16_rn(swiglu(gate, up));
+        a.h[place_of(a, n, at)] = __float2bfloat16_rn(swiglu(gate, up));
     }
 }
 
@@ -133,7 +133,7 @@ static __device__ void put_residual(const kv_cuda_skinny &a, const float *red, i
         if (real && at < a.n_out) {
             v = before.x[k] + sum_runs<TILES, COLUMNS>(red, t, n, r);
             a.residual[(size_t)n * a.n_out + at] = v;
-            a.normed[(size_t)n * a.n_out + place_of(a, at)] = __float2bfloat16_rn(v * before.w[k]);
+            a.normed[place_of(a, n, at)] = __float2bfloat16_rn(v * before.w[k]);
         }
         float s = __fmul_rn(v, v);
         for (int d = 8; d; d /= 2) s += __shfl_xor_sync(~0u, s, d);
@@ -207,14 +207,14 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(TILES)) multiply
                 }
             }
     };
-    const __nv_bfloat16 *rows = a.x + (size_t)(lane / 4) * a.n_in + 8 * (lane % 4);
+    const __nv_bfloat16 *x = a.x + 8 * lane; /* in bands: 8 elements from 8 (lane % 4) on, of row lane / 4 */
     auto fetch_x = [&](uint4(&b)[STEPS][GROUPS], int chunk) {
 #pragma unroll
         for (int s = 0; s < STEPS; s++)
 #pragma unroll
             for (int g = 0; g < GROUPS; g++)
                 b[s][g] = chunk + s < to && g * 8 + lane / 4 < a.n
-                              ? load_x(rows + (size_t)g * 8 * a.n_in + (size_t)(chunk + s) * CHUNK)
+                              ? load_x(x + (size_t)g * KV_BAND * a.n_in + (size_t)(chunk + s) * (KV_BAND * CHUNK))
                               : make_uint4(0, 0, 0, 0);
     };
     constexpr int COLUMNS = GROUPS * 8;
@@ -315,16 +315,17 @@ template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int 
 }
 
 /* More rows go through shared memory; but a few more may read weights that are in the L2 cache anyway. */
-int kv_cuda_skinny_turns(kv_skinny_kind kind, const kv_cuda_skinny *a) {
+kv_order kv_cuda_skinny_order(kv_skinny_kind kind, const kv_cuda_skinny *a) {
     enum { CACHED = 16 << 20, FEW_MORE = 32 };
     int cached = (size_t)count_tiles(kind, a) * TILE * a->n_in * sizeof *a->w <= CACHED;
-    return a->n > FEW && !(cached && a->n <= FEW_MORE);
+    return a->n > FEW && !(cached && a->n <= FEW_MORE) ? KV_ORDER_TURNED : KV_ORDER_BANDS;
 }
 
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     if (a->n < 1 || a->n_in % CHUNK || (a->w2 && kind != KV_SKINNY_PLAIN)) return cudaErrorInvalidValue;
-    if (a->turn_out && kind != KV_SKINNY_PLAIN && a->n_out % CHUNK) return cudaErrorInvalidValue;
-    if (a->turned) return kv_cuda_skinny_wide(kind, a, pdl, stream);
+    if (a->order == KV_ORDER_PLAIN) return cudaErrorInvalidValue;
+    if (a->out_order != KV_ORDER_PLAIN && kind != KV_SKINNY_PLAIN && a->n_out % CHUNK) return cudaErrorInvalidValue;
+    if (a->order == KV_ORDER_TURNED) return kv_cuda_skinny_wide(kind, a, pdl, stream);
     switch (kind) {
     case KV_SKINNY_PLAIN:
         return launch_kind<KV_SKINNY_PLAIN>(a, pdl, stream);

@@ -1,7 +1,7 @@
 /* skinny.cuh - products of a weight matrix with a few rows, at the speed of memory.
  *
  * out (n, n_out) = x (n, n_in) w^T, w (n_out, n_in) bf16 row-major: as the checkpoint and cuBLAS have it, nothing is
- * packed.  Up to 64 rows, 32 in plain order, share one reading of the weights, which go straight from memory or by way
+ * packed.  Up to 64 rows, 32 in bands, share one reading of the weights, which go straight from memory or by way
  * of shared memory into the registers that the tensor core takes (A operand); which k goes to which place of a fragment
  * is free as long as both operands agree, so a lane takes 8 consecutive weights of one row at once.  x is the B
  * operand.
@@ -22,14 +22,7 @@
 
 #include "engine/cuda/cuda.h"
 
-enum { KV_SKINNY_ROWS = 64 }; /* most rows in product order that share one reading of the weights */
-
-/* Where element k of a row lies in product order: of every 32 elements the 4 x 4 pairs are transposed, so that what a
- * product of 16 k takes of the four lanes that share a row lies together.  The inverse is the same. */
-static __host__ __device__ inline int kv_cuda_turn(int k) {
-    int pair = k / 2 % 16;
-    return k - k % 32 + (pair % 4 * 4 + pair / 4) * 2 + k % 2;
-}
+enum { KV_SKINNY_ROWS = 64 }; /* most rows, turned, that share one reading of the weights */
 
 /* Partial sums of squares of a row of `dim` elements: one of every 16. */
 static __host__ __device__ inline int kv_cuda_skinny_squares(int dim) {
@@ -47,8 +40,8 @@ typedef struct kv_cuda_skinny {
     const __nv_bfloat16 *w2; /* plain: more rows (n_out2, n_in), or NULL */
     int n_out, n_out2, n_in; /* n_in a multiple of 32 */
     const __nv_bfloat16 *x;  /* (n, n_in) */
-    int turned;              /* x is in product order: fastest where kv_cuda_skinny_turns says so, with the same bits */
-    int turn_out;            /* h, normed: to be in product order; n_out a multiple of 32 */
+    kv_order order;          /* of x, in bands or turned: fastest as kv_cuda_skinny_order says, with the same bits */
+    kv_order out_order;      /* that h and normed are to have; not plain: n_out a multiple of 32 */
     int n;                   /* any number: slices of at most KV_SKINNY_ROWS run side by side */
     const float *squares;    /* (n, n_squares) partial sums of squares of the rows before the norm, or NULL: rstd = 1 */
     int n_squares, dim;      /* dim: elements of the normed row */
@@ -62,8 +55,8 @@ typedef struct kv_cuda_skinny {
     float *squares_out;       /* residual: (n, kv_cuda_skinny_squares(n_out)), one of every tile */
 } kv_cuda_skinny;
 
-/* Is this product faster with x in product order?  Of its pointers it only matters whether there is a w2. */
-int kv_cuda_skinny_turns(kv_skinny_kind kind, const kv_cuda_skinny *a);
+/* The order of x that this product is fastest with.  Of its pointers it only matters whether there is a w2. */
+kv_order kv_cuda_skinny_order(kv_skinny_kind kind, const kv_cuda_skinny *a);
 /* pdl: launch programmatically dependent on the kernel before it in the stream. */
 cudaError_t kv_cuda_skinny_rows(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream);
 /* Once per process and device, outside of captures. */

@@ -98,7 +98,7 @@ KV_DEVICE void put_swiglu(const kv_cuda_skinny &a, const float *rstd, const plac
     for (int i = 0; i < 2; i++) {
         const int n = column_of(p, i);
         const __nv_bfloat16 h = __float2bfloat16_rn(swiglu(v[i] * rstd[n], v[i + 2] * rstd[n]));
-        if (n < p.c.n && at < a.n_out) a.h[(size_t)(p.c.first + n) * a.n_out + place_of(a, at)] = h;
+        if (n < p.c.n && at < a.n_out) a.h[place_of(a, p.c.first + n, at)] = h;
     }
 }
 
@@ -115,7 +115,7 @@ KV_DEVICE void put_residual(const kv_cuda_skinny &a, const place &p, const float
             const size_t to = (size_t)(p.c.first + n) * a.n_out + at;
             const float x = before.x[k] + v[k];
             a.residual[to] = x;
-            a.normed[(size_t)(p.c.first + n) * a.n_out + place_of(a, at)] = __float2bfloat16_rn(x * before.w[k / 2]);
+            a.normed[place_of(a, p.c.first + n, at)] = __float2bfloat16_rn(x * before.w[k / 2]);
             square[k / 2] = __fmul_rn(x, x);
         }
         float s = square[0] + square[1]; /* then over the rows 4, 2 and 1 apart, as skinny.cu does */

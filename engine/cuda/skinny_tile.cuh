@@ -7,9 +7,9 @@
 #include "engine/cuda/skinny.cuh"
 
 enum {
-    RUNS = 8,   /* of chunks: each is a sum of its own, and they are added in order */
-    CHUNK = 32, /* k of two mma */
-    TILE = 16   /* rows of an mma */
+    RUNS = 8,              /* of chunks: each is a sum of its own, and they are added in order */
+    CHUNK = KV_BAND_CHUNK, /* k of two mma */
+    TILE = 16              /* rows of an mma */
 };
 
 /* First chunk of a run, of n_chunks in all. */
@@ -17,9 +17,9 @@ KV_DEVICE int run_start(int run, int n_chunks) {
     return run * n_chunks / RUNS;
 }
 
-/* Place of an element in its row of h or normed. */
-KV_DEVICE int place_of(const kv_cuda_skinny &a, int at) {
-    return a.turn_out ? kv_cuda_turn(at) : at;
+/* Place of an element of h or normed. */
+KV_DEVICE size_t place_of(const kv_cuda_skinny &a, int row, int at) {
+    return kv_cuda_place(a.out_order, row, at, a.n_out);
 }
 
 /* From a row's sum of squares. */
@@ -49,7 +49,7 @@ static inline int count_tiles(kv_skinny_kind kind, const kv_cuda_skinny *a) {
     return kv_cuda_ceil(a->n_out, TILE) + (a->w2 ? kv_cuda_ceil(a->n_out2, TILE) : 0);
 }
 
-/* skinny_wide.cu: the product with x in product order. */
+/* skinny_wide.cu: the product with x turned. */
 cudaError_t kv_cuda_skinny_wide(kv_skinny_kind kind, const kv_cuda_skinny *a, int pdl, cudaStream_t stream);
 
 #endif

@@ -1,4 +1,4 @@
-/* skinny_wide.cu - the product of skinny.cuh for many rows, with x in product order.
+/* skinny_wide.cu - the product of skinny.cuh for many rows, with x turned.
  *
  * There x no longer has room in registers beside the weights that must be on their way to keep the memory busy, and if
  * every warp read its own, the L2 cache would have more to do for x than for the weights.  So a block has nearly

@@ -72,7 +72,7 @@ static void launch(const memory *m, int k, int layer, int n, int early, cudaStre
     a.n_squares = kv_cuda_skinny_squares(DIM), a.dim = DIM, a.eps = 1e-6f;
     a.out = m->out, a.h = m->h, a.residual = m->residual, a.normed = m->normed, a.norm_weight = m->norm_weight;
     a.squares_out = m->squares;
-    a.turned = a.turn_out = kv_cuda_skinny_turns(kind->kind, &a);
+    a.order = a.out_order = kv_cuda_skinny_order(kind->kind, &a);
     CHECK_CUDA(kv_cuda_skinny_rows(kind->kind, &a, early, stream));
 }
 

@@ -1,5 +1,6 @@
 /* test_rows.cu - the kernels over rows against plain double-precision twins: embedding, norm, SwiGLU, the append with
  * its norms and rotation, the retention gate. */
+#include "tests/cuda/order.cuh"
 #include "tests/cuda/paged.cuh"
 
 #include "policies/policy.h"
@@ -97,13 +98,39 @@ static int norm_case(kv_cuda_type type, int n, int dim) {
     }
     size_t bytes = (size_t)n * dim * size_of(type), row = (size_t)dim * size_of(type);
     void *out = check_device(NULL, bytes), *alone = check_device(NULL, row);
-    CHECK_CUDA(kv_cuda_norm_rows(out, type, (float *)d_x, (float *)d_w, 1e-5f, n, dim, 0));
-    CHECK_CUDA(kv_cuda_norm_rows(alone, type, (float *)d_x + (size_t)(n - 1) * dim, (float *)d_w, 1e-5f, 1, dim, 0));
+    CHECK_CUDA(kv_cuda_norm_rows(out, type, KV_ORDER_PLAIN, (float *)d_x, (float *)d_w, 1e-5f, n, dim, 0));
+    CHECK_CUDA(kv_cuda_norm_rows(alone, type, KV_ORDER_PLAIN, (float *)d_x + (size_t)(n - 1) * dim, (float *)d_w, 1e-5f,
+                                 1, dim, 0));
     int bad = compare("norm", type, out, want, (size_t)n * dim, 1e-6);
     char *all = (char *)check_host(out, bytes), *one = (char *)check_host(alone, row);
     if (memcmp(all + bytes - row, one, row) != 0) printf("  a row alone has other bits\n"), bad++;
     free(x), free(w), free(all), free(one);
     cudaFree(d_x), cudaFree(d_w), cudaFree(out), cudaFree(alone);
+    return bad;
+}
+
+/* Norms in bands are those of rows in plain order, and the rows behind them are left alone. */
+static int norm_in_bands(void) {
+    enum { ROWS = 13 };
+    static const int dims[] = {32, 96, 576, 2560};
+    const size_t whole = kv_cuda_whole_bands(ROWS);
+    int bad = 0;
+    for (int dim : dims) {
+        float *x, *w;
+        float *d_x = (float *)random_values(KV_CUDA_F32, (size_t)ROWS * dim, dim, 3, &x);
+        float *d_w = (float *)random_values(KV_CUDA_F32, dim, dim, 2, &w);
+        const size_t bytes = whole * dim * sizeof(__nv_bfloat16);
+        void *plain = check_device(NULL, bytes), *bands = check_device(NULL, bytes);
+        CHECK_CUDA(kv_cuda_norm_rows(plain, KV_CUDA_BF16, KV_ORDER_PLAIN, d_x, d_w, 1e-5f, ROWS, dim, 0));
+        CHECK_CUDA(kv_cuda_norm_rows(bands, KV_CUDA_BF16, KV_ORDER_BANDS, d_x, d_w, 1e-5f, ROWS, dim, 0));
+        char *want = (char *)check_host(plain, bytes), *got = (char *)check_host(bands, bytes);
+        reorder((__nv_bfloat16 *)got, KV_ORDER_BANDS, KV_ORDER_PLAIN, whole, dim);
+        if (memcmp(want, got, bytes)) printf("  other values in bands, width %d\n", dim), bad++;
+        bad += kv_cuda_norm_rows(bands, KV_CUDA_BF16, KV_ORDER_BANDS, d_x, d_w, 1e-5f, 1, 31, 0) == cudaSuccess;
+        bad += kv_cuda_norm_rows(bands, KV_CUDA_BF16, KV_ORDER_TURNED, d_x, d_w, 1e-5f, 1, 32, 0) == cudaSuccess;
+        free(x), free(w), free(want), free(got);
+        cudaFree(d_x), cudaFree(d_w), cudaFree(plain), cudaFree(bands);
+    }
     return bad;
 }
 
@@ -486,6 +513,7 @@ static int append_refuses_what_it_cannot_lay_out(void) {
 static const check checks[] = {
     {"embed_rows_are_those_of_the_tokens", embed_rows_are_those_of_the_tokens},
     {"norm_matches_the_reference", norm_matches_the_reference},
+    {"norm_in_bands", norm_in_bands},
     {"swiglu_matches_the_reference", swiglu_matches_the_reference},
     {"gate_matches_the_reference", gate_matches_the_reference},
     {"keys_and_values_stand_head_by_head", keys_and_values_stand_head_by_head},

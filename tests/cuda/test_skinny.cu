@@ -1,12 +1,13 @@
 /* test_skinny.cu - products with a few rows against sums in double, and what bits must not depend on.
  *
- * A shape is run once with all rows and compared with double; every other number of rows, in plain and in product
- * order, must then repeat these bits. Outputs start as NaN, so that a missing and a surplus write show. */
+ * A shape is run once with all rows and compared with double; every other number of rows, in bands and turned, must
+ * then repeat these bits. Outputs start as NaN, so that a missing and a surplus write show. */
 #include "engine/cuda/skinny.cuh"
 #include "tests/cuda/check.cuh"
-#include "tests/cuda/turned.cuh"
+#include "tests/cuda/order.cuh"
 
-enum { ROWS = 2 * KV_SKINNY_ROWS + 6, SPARE = 1, GAP = 3 }; /* three slices, the last one short */
+enum { ROWS = 2 * KV_SKINNY_ROWS + 6, SPARE = 2, GAP = 3 }; /* three slices, the last one short */
+static_assert((ROWS + SPARE) % KV_BAND == 0, "buffers are whole bands");
 enum { OUT, OUT2, HIDDEN, RESIDUAL, NORMED, SQUARES, N_BUFFERS };
 
 static const float EPS = 0.1f; /* large enough to be seen */
@@ -24,9 +25,10 @@ typedef struct buffer {
 typedef struct product {
     kv_skinny_kind kind;
     shape s;
-    int n_squares, turned, turn_out;
+    int n_squares;
+    kv_order order, out_order;
     float *w, *w2, *x, *squares, *residual, *norm_weight; /* host, as the device has them */
-    __nv_bfloat16 *d_w, *d_w2, *d_x, *d_turned;           /* turned: x in product order */
+    __nv_bfloat16 *d_w, *d_w2, *d_x;                      /* x: (ROWS + SPARE, n_in) in `order`, see send_x */
     float *d_squares, *d_norm_weight;
     buffer b[N_BUFFERS];
 } product;
@@ -63,26 +65,16 @@ static float *make_f32(float **host, size_t n, float low, float size, uint64_t s
     return (float *)upload(*host, n * sizeof **host);
 }
 
-static __nv_bfloat16 *turn_rows(const __nv_bfloat16 *device, size_t n) {
-    __nv_bfloat16 *p = (__nv_bfloat16 *)allocate(n * sizeof *p);
-    CHECK_CUDA(cudaMemcpy(p, device, n * sizeof *p, cudaMemcpyDeviceToHost));
-    turn(p, n);
-    __nv_bfloat16 *turned = (__nv_bfloat16 *)upload(p, n * sizeof *p);
-    free(p);
-    return turned;
-}
-
 static product make_product(kv_skinny_kind kind, shape s, uint64_t seed) {
     product p;
     memset(&p, 0, sizeof p);
-    p.kind = kind, p.s = s, p.n_squares = s.n_in / 16;
+    p.kind = kind, p.s = s, p.n_squares = s.n_in / 16, p.order = KV_ORDER_BANDS;
 
     const size_t k = (size_t)s.n_in, n = (size_t)s.n_out;
     const float size = 1.7f / sqrtf((float)s.n_in);
     p.d_w = make_bf16(&p.w, (kind == KV_SKINNY_SWIGLU ? 2 : 1) * n * k, size, seed);
     p.d_w2 = make_bf16(&p.w2, (size_t)s.n_out2 * k, size, seed + 1);
-    p.d_x = make_bf16(&p.x, ROWS * k, 1, seed + 2);
-    p.d_turned = turn_rows(p.d_x, ROWS * k);
+    p.d_x = make_bf16(&p.x, (ROWS + SPARE) * k, 1, seed + 2);
     p.d_squares = make_f32(&p.squares, (size_t)ROWS * p.n_squares, 0.5f, 8, seed + 3);
     p.d_norm_weight = make_f32(&p.norm_weight, n, -1, 1, seed + 4);
     CHECK_CUDA(cudaFree(make_f32(&p.residual, ROWS * n, -2, 2, seed + 5)));
@@ -105,7 +97,7 @@ static product make_product(kv_skinny_kind kind, shape s, uint64_t seed) {
 }
 
 static void free_product(product *p) {
-    void *device[] = {p->d_w, p->d_w2, p->d_x, p->d_turned, p->d_squares, p->d_norm_weight};
+    void *device[] = {p->d_w, p->d_w2, p->d_x, p->d_squares, p->d_norm_weight};
     void *host[] = {p->w, p->w2, p->x, p->squares, p->residual, p->norm_weight};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++) CHECK_CUDA(cudaFree(device[i]));
     for (size_t i = 0; i < sizeof host / sizeof *host; i++) free(host[i]);
@@ -116,14 +108,24 @@ static void free_product(product *p) {
     }
 }
 
-/* The first n rows from row `first` of the inputs on. */
+/* Rows [first, first + n) of x to d_x, NaN behind them. */
+static void send_x(const product *p, int first, int n) {
+    const size_t k = (size_t)p->s.n_in, whole = kv_cuda_whole_bands(n), bytes = whole * k * sizeof(__nv_bfloat16);
+    __nv_bfloat16 *rows = (__nv_bfloat16 *)allocate(bytes);
+    memset(rows, 0xff, bytes);
+    for (size_t i = 0; i < n * k; i++) rows[i] = __float2bfloat16_rn(p->x[first * k + i]);
+    reorder(rows, KV_ORDER_PLAIN, p->order, whole, p->s.n_in);
+    CHECK_CUDA(cudaMemcpy(p->d_x, rows, bytes, cudaMemcpyHostToDevice));
+    free(rows);
+}
+
+/* The first n rows from row `first` of the inputs on; x is what d_x holds. */
 static kv_cuda_skinny arguments(const product *p, int first, int n, int normed) {
     kv_cuda_skinny a;
     memset(&a, 0, sizeof a);
     a.w = p->d_w, a.w2 = p->kind == KV_SKINNY_PLAIN && p->s.n_out2 ? p->d_w2 : NULL;
     a.n_out = p->s.n_out, a.n_out2 = a.w2 ? p->s.n_out2 : 0, a.n_in = p->s.n_in;
-    a.x = (p->turned ? p->d_turned : p->d_x) + (size_t)first * p->s.n_in, a.turned = p->turned,
-    a.turn_out = p->turn_out, a.n = n;
+    a.x = p->d_x, a.order = p->order, a.out_order = p->out_order, a.n = n;
     if (normed && p->kind != KV_SKINNY_RESIDUAL) a.squares = p->d_squares + (size_t)first * p->n_squares;
     a.n_squares = p->n_squares, a.dim = p->s.n_in, a.eps = EPS;
     a.out = (float *)p->b[OUT].device, a.out2 = (float *)p->b[OUT2].device;
@@ -140,11 +142,12 @@ static void run_product(product *p, int first, int n, int normed, int pdl) {
         CHECK_CUDA(cudaMemcpy(p->b[i].device, p->b[i].first + skip, all - skip, cudaMemcpyHostToDevice));
     }
     const kv_cuda_skinny a = arguments(p, first, n, normed);
+    send_x(p, first, n);
     CHECK_CUDA(kv_cuda_skinny_rows(p->kind, &a, pdl, 0));
     for (int i = 0; i < N_BUFFERS; i++) {
         CHECK_CUDA(cudaMemcpy(p->b[i].now, p->b[i].device, (ROWS + SPARE) * p->b[i].row, cudaMemcpyDeviceToHost));
-        if (p->turn_out && (i == HIDDEN || i == NORMED))
-            turn((__nv_bfloat16 *)p->b[i].now, n * p->b[i].row / sizeof(__nv_bfloat16));
+        if (p->b[i].row && (i == HIDDEN || i == NORMED))
+            reorder((__nv_bfloat16 *)p->b[i].now, p->out_order, KV_ORDER_PLAIN, ROWS + SPARE, p->s.n_out);
     }
 }
 
@@ -272,8 +275,8 @@ static int check_shape(kv_skinny_kind kind, shape s, uint64_t seed, int normed) 
         const size_t k = i / 2, place = k - sizeof counts / sizeof *counts;
         const int is_count = k < sizeof counts / sizeof *counts;
         const int first = is_count ? 0 : places[place][0], n = is_count ? counts[k] : places[place][1];
-        p.turned = (int)i % 2;
-        p.turn_out = kind != KV_SKINNY_PLAIN && s.n_out % 32 == 0 && (i + k) % 2;
+        p.order = i % 2 ? KV_ORDER_TURNED : KV_ORDER_BANDS;
+        p.out_order = s.n_out % 32 ? KV_ORDER_PLAIN : (kv_order)((i + k) % 3);
         run_product(&p, first, n, normed, (int)k % 2);
         bad += compare_bits(&p, all, first, n);
     }
@@ -325,7 +328,7 @@ static int every_kernel(void) {
         char *plain[N_BUFFERS];
         run_product(&p, 0, runs[i].n, 1, 0);
         keep_buffers(&p, plain);
-        p.turned = 1;
+        p.order = KV_ORDER_TURNED;
         run_product(&p, 0, runs[i].n, 1, 0);
         bad += compare_bits(&p, plain, 0, runs[i].n);
         for (int k = 0; k < N_BUFFERS; k++) free(plain[k]);
@@ -346,7 +349,7 @@ static int extreme_gates(void) {
         w[o][0] = __float2bfloat16_rn(gates[o]);
         w[GATES + o][0] = __float2bfloat16_rn(1);
     }
-    for (int row = 0; row < MOST; row++) x[row][0] = __float2bfloat16_rn(1); /* product order has it there, too */
+    for (int row = 0; row < MOST; row++) x[row][0] = __float2bfloat16_rn(1); /* it is there in any order */
     kv_cuda_skinny a;
     memset(&a, 0, sizeof a);
     a.w = (const __nv_bfloat16 *)upload(w, sizeof w);
@@ -354,9 +357,10 @@ static int extreme_gates(void) {
     a.h = (__nv_bfloat16 *)upload(h, sizeof h);
     a.n_out = GATES;
     a.n_in = WIDTH;
-    for (int turned = 0; turned < 2; turned++) {
-        a.turned = turned;
-        a.n = turned ? MOST : 1;
+    static const kv_order orders[] = {KV_ORDER_BANDS, KV_ORDER_TURNED};
+    for (kv_order order : orders) {
+        a.order = order;
+        a.n = order == KV_ORDER_TURNED ? MOST : 8;
         CHECK_CUDA(kv_cuda_skinny_rows(KV_SKINNY_SWIGLU, &a, 0, 0));
         CHECK_CUDA(cudaMemcpy(h, a.h, sizeof h, cudaMemcpyDeviceToHost));
         for (int row = 0; row < a.n; row++)
@@ -393,7 +397,7 @@ typedef struct chain {
     kv_cuda_skinny a[LINKS];
 } chain;
 
-static chain make_chain(const widths *w, int n, int turned) {
+static chain make_chain(const widths *w, int n, kv_order order) {
     static const kv_skinny_kind kinds[LINKS] = {KV_SKINNY_RESIDUAL, KV_SKINNY_SWIGLU, KV_SKINNY_RESIDUAL,
                                                 KV_SKINNY_PLAIN};
     const shape shapes[LINKS] = {
@@ -401,7 +405,8 @@ static chain make_chain(const widths *w, int n, int turned) {
     chain c;
     for (int i = 0; i < LINKS; i++) {
         c.link[i] = make_product(kinds[i], shapes[i], 5000 + 100 * (uint64_t)i);
-        c.link[i].turned = c.link[i].turn_out = turned;
+        c.link[i].order = c.link[i].out_order = order;
+        send_x(&c.link[i], 0, n);
         c.a[i] = arguments(&c.link[i], 0, n, 0);
     }
     const kv_cuda_skinny *first = &c.a[0];
@@ -451,8 +456,8 @@ static int fetch_chain(chain *c, cudaStream_t stream, int keep) {
     return bad;
 }
 
-static int check_chain(const widths *w, int n, int turned) {
-    chain c = make_chain(w, n, turned);
+static int check_chain(const widths *w, int n, kv_order order) {
+    chain c = make_chain(w, n, order);
     cudaStream_t stream;
     cudaGraph_t graph;
     cudaGraphExec_t exec;
@@ -477,7 +482,7 @@ static int check_chain(const widths *w, int n, int turned) {
         CHECK_CUDA(cudaGraphLaunch(exec, stream));
         bad += fetch_chain(&c, stream, 0);
     }
-    if (bad) printf("  ... with %d rows of %d, product order %d\n", n, w->dim, turned);
+    if (bad) printf("  ... with %d rows of %d, %s\n", n, w->dim, order == KV_ORDER_TURNED ? "turned" : "in bands");
     CHECK_CUDA(cudaGraphExecDestroy(exec));
     CHECK_CUDA(cudaGraphDestroy(graph));
     CHECK_CUDA(cudaStreamDestroy(stream));
@@ -489,14 +494,14 @@ static int chains(void) {
     static const int counts[] = {1, 8, 16, 17, 33, 64, 131};
     int bad = 0;
     for (size_t i = 0; i < 2 * sizeof counts / sizeof *counts; i++)
-        bad += check_chain(&SMALL, counts[i / 2], (int)i % 2);
+        bad += check_chain(&SMALL, counts[i / 2], i % 2 ? KV_ORDER_TURNED : KV_ORDER_BANDS);
     return bad;
 }
 
 static int cluster_chains(void) {
     static const int counts[] = {17, 48, 131};
     int bad = 0;
-    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) bad += check_chain(&LARGE, counts[i], 1);
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) bad += check_chain(&LARGE, counts[i], KV_ORDER_TURNED);
     return bad;
 }
 
@@ -504,13 +509,17 @@ static int refused(void) {
     const shape s = {48, 0, 64};
     product p = make_product(KV_SKINNY_PLAIN, s, 9000);
     kv_cuda_skinny none = arguments(&p, 0, 0, 0), odd = arguments(&p, 0, 1, 0), wide = arguments(&p, 0, 17, 0);
-    wide.turn_out = 1;
-    kv_cuda_skinny two = arguments(&p, 0, 1, 0);
+    kv_cuda_skinny banded = wide, plain = wide, two = odd;
+    wide.out_order = KV_ORDER_TURNED;
+    banded.out_order = KV_ORDER_BANDS;
+    plain.order = KV_ORDER_PLAIN;
     two.w2 = two.w;
     odd.n_in = 48;
     const int bad = (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &none, 0, 0) != cudaErrorInvalidValue) +
                     (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &odd, 0, 0) != cudaErrorInvalidValue) +
                     (kv_cuda_skinny_rows(KV_SKINNY_SWIGLU, &wide, 0, 0) != cudaErrorInvalidValue) +
+                    (kv_cuda_skinny_rows(KV_SKINNY_RESIDUAL, &banded, 0, 0) != cudaErrorInvalidValue) +
+                    (kv_cuda_skinny_rows(KV_SKINNY_PLAIN, &plain, 0, 0) != cudaErrorInvalidValue) +
                     (kv_cuda_skinny_rows(KV_SKINNY_RESIDUAL, &two, 0, 0) != cudaErrorInvalidValue);
     free_product(&p);
     return bad;
@@ -529,7 +538,7 @@ int main(int argc, char **argv) {
         {"every kernel once: the order of x changes no bit", every_kernel},
         {"dependent launches and graphs repeat the bits of launches one by one", chains},
         {"so do those of matrices that clusters share", cluster_chains},
-        {"no rows, widths without a kernel, and second matrices where none belong are refused", refused},
+        {"no rows, widths and orders without a kernel, and second matrices where none belong are refused", refused},
     };
     int devices = 0;
     if (cudaGetDeviceCount(&devices) == cudaSuccess && devices && prepared()) return 1;
