@@ -20,14 +20,12 @@ typedef enum kv_order {
 /* Where element k of a row of `width` lies; but for KV_ORDER_PLAIN width is a multiple of 32.  Aligned pairs of k stay
  * together in any order, aligned fours in plain order and in bands. */
 static __host__ __device__ inline size_t kv_cuda_place(kv_order order, int row, int k, int width) {
+    const int in_band = row % KV_BAND, pair = k / 2 % 16;
+    int moved = 0; /* from where it lies in plain order */
     if (order == KV_ORDER_BANDS)
-        return (size_t)(row - row % KV_BAND) * width + k / KV_BAND_CHUNK * (KV_BAND * KV_BAND_CHUNK) +
-               row % KV_BAND * KV_BAND_CHUNK + k % KV_BAND_CHUNK;
-    if (order == KV_ORDER_TURNED) {
-        const int pair = k / 2 % 16;
-        k += (pair % 4 * 4 + pair / 4 - pair) * 2;
-    }
-    return (size_t)row * width + k;
+        moved = in_band * (KV_BAND_CHUNK - width) + k / KV_BAND_CHUNK * ((KV_BAND - 1) * KV_BAND_CHUNK);
+    if (order == KV_ORDER_TURNED) moved = (pair % 4 * 4 + pair / 4 - pair) * 2;
+    return (size_t)row * width + k + moved;
 }
 
 /* Rows that n take. */

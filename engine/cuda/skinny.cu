@@ -1,11 +1,13 @@
-/* skinny.cu - the product of skinny.cuh for few rows: a block has one or two tiles, each of its warps a run of k. */
+/* skinny.cu - the product of skinny.cuh for few rows, in bands: a block has a tile at a time, each of its warps a run
+ * of k. */
 #include "engine/cuda/mma.cuh"
 #include "engine/cuda/skinny_tile.cuh"
 
 enum {
     WARPS = RUNS,
     THREADS = 32 * WARPS,
-    FEW = 16 /* most rows that x fits in registers of */
+    PER_SM = 2, /* blocks of a multiprocessor: what the registers allow */
+    FEW = 16    /* most rows that x fits in registers of */
 };
 
 typedef struct frag {
@@ -68,70 +70,65 @@ static __device__ void load_rstd(const kv_cuda_skinny &a, float *rstd) {
     }
 }
 
-/* Sum of the warps' runs, in order; red is (WARPS, TILES, columns, 16 rows). */
-template <int TILES, int COLUMNS> static __device__ inline float sum_runs(const float *red, int tile, int n, int row) {
+/* Sum of the warps' runs, in order; red is (WARPS, columns, 16 rows). */
+template <int COLUMNS> static __device__ inline float sum_runs(const float *red, int n, int row) {
     float v = 0;
 #pragma unroll
-    for (int w = 0; w < WARPS; w++) v += red[((w * TILES + tile) * COLUMNS + n) * TILE + row];
+    for (int w = 0; w < WARPS; w++) v += red[(w * COLUMNS + n) * TILE + row];
     return v;
 }
 
-template <int TILES, int COLUMNS>
-static __device__ void put_plain(const kv_cuda_skinny &a, const float *red, const float *rstd, int first, int n_tiles) {
-    const int tiles1 = kv_cuda_ceil(a.n_out, TILE);
-    for (int i = threadIdx.x; i < TILES * COLUMNS * TILE; i += THREADS) {
-        int t = i / (COLUMNS * TILE), n = i / TILE % COLUMNS, r = i % TILE, tile = first + t;
-        if (n >= a.n || tile >= n_tiles) continue;
-        float v = sum_runs<TILES, COLUMNS>(red, t, n, r) * rstd[n];
-        int second = tile >= tiles1, at = (second ? tile - tiles1 : tile) * TILE + r;
+template <int COLUMNS>
+static __device__ void put_plain(const kv_cuda_skinny &a, const float *red, const float *rstd, int tile) {
+    const int tiles1 = kv_cuda_ceil(a.n_out, TILE), second = tile >= tiles1;
+    for (int i = threadIdx.x; i < COLUMNS * TILE; i += THREADS) {
+        int n = i / TILE, r = i % TILE;
+        if (n >= a.n) continue;
+        float v = sum_runs<COLUMNS>(red, n, r) * rstd[n];
+        int at = (second ? tile - tiles1 : tile) * TILE + r;
         if (at >= (second ? a.n_out2 : a.n_out)) continue;
         (second ? a.out2 + (size_t)n * a.out2_stride : a.out + (size_t)n * a.out_stride)[at] = v;
     }
 }
 
-template <int TILES, int COLUMNS>
-static __device__ void put_swiglu(const kv_cuda_skinny &a, const float *red, const float *rstd, int first) {
-    for (int i = threadIdx.x; i < TILES * COLUMNS * 8; i += THREADS) {
-        int t = i / (COLUMNS * 8), n = i / 8 % COLUMNS, r = i % 8, at = (first + t) * 8 + r;
+template <int COLUMNS>
+static __device__ void put_swiglu(const kv_cuda_skinny &a, const float *red, const float *rstd, int tile) {
+    for (int i = threadIdx.x; i < COLUMNS * 8; i += THREADS) {
+        int n = i / 8, r = i % 8, at = tile * 8 + r;
         if (n >= a.n || at >= a.n_out) continue;
-        float gate = sum_runs<TILES, COLUMNS>(red, t, n, r) * rstd[n];
-        float up = sum_runs<TILES, COLUMNS>(red, t, n, r + 8) * rstd[n];
+        float gate = sum_runs<COLUMNS>(red, n, r) * rstd[n], up = sum_runs<COLUMNS>(red, n, r + 8) * rstd[n];
         a.h[place_of(a, n, at)] = __float2bfloat16_rn(swiglu(gate, up));
     }
 }
 
 /* What a residual product adds to, for the values of this thread: fetched while the weights stream. */
-template <int TILES, int COLUMNS> struct residual_regs {
-    static constexpr int EACH = (TILES * COLUMNS * TILE + THREADS - 1) / THREADS;
+template <int COLUMNS> struct residual_regs {
+    static constexpr int EACH = (COLUMNS * TILE + THREADS - 1) / THREADS;
     float x[EACH], w[EACH];
 };
 
-template <int TILES, int COLUMNS>
-static __device__ inline void load_residual(const kv_cuda_skinny &a, int first, int n_tiles,
-                                            residual_regs<TILES, COLUMNS> &v) {
+template <int COLUMNS>
+static __device__ inline void load_residual(const kv_cuda_skinny &a, int tile, residual_regs<COLUMNS> &v) {
 #pragma unroll
-    for (int k = 0; k < residual_regs<TILES, COLUMNS>::EACH; k++) {
-        int i = threadIdx.x + k * THREADS, t = i / (COLUMNS * TILE), n = i / TILE % COLUMNS;
-        int tile = first + t, at = tile * TILE + i % TILE;
-        int real = t < TILES && n < a.n && tile < n_tiles && at < a.n_out;
+    for (int k = 0; k < residual_regs<COLUMNS>::EACH; k++) {
+        int i = threadIdx.x + k * THREADS, n = i / TILE, at = tile * TILE + i % TILE, real = n < a.n && at < a.n_out;
         v.x[k] = real ? __ldcg(a.residual + (size_t)n * a.n_out + at) : 0;
         v.w[k] = real ? a.norm_weight[at] : 0;
     }
 }
 
-/* Sixteen neighbouring lanes hold the rows of one tile and column; whole warps take part in every round. */
-template <int TILES, int COLUMNS>
-static __device__ void put_residual(const kv_cuda_skinny &a, const float *red, int first, int n_tiles,
-                                    const residual_regs<TILES, COLUMNS> &before) {
-    static_assert(TILES * COLUMNS * TILE % 32 == 0, "rounds end at whole warps");
+/* Sixteen neighbouring lanes hold the rows of one column; whole warps take part in every round. */
+template <int COLUMNS>
+static __device__ void put_residual(const kv_cuda_skinny &a, const float *red, int tile, int n_tiles,
+                                    const residual_regs<COLUMNS> &before) {
+    static_assert(COLUMNS * TILE % 32 == 0, "rounds end at whole warps");
 #pragma unroll
-    for (int k = 0; k < residual_regs<TILES, COLUMNS>::EACH; k++) {
-        int i = threadIdx.x + k * THREADS, t = i / (COLUMNS * TILE), n = i / TILE % COLUMNS, r = i % TILE;
-        int tile = first + t, at = tile * TILE + r, real = t < TILES && n < a.n && tile < n_tiles;
-        if (t >= TILES) break;
+    for (int k = 0; k < residual_regs<COLUMNS>::EACH; k++) {
+        int i = threadIdx.x + k * THREADS, n = i / TILE, r = i % TILE, at = tile * TILE + r, real = n < a.n;
+        if (n >= COLUMNS) break;
         float v = 0;
         if (real && at < a.n_out) {
-            v = before.x[k] + sum_runs<TILES, COLUMNS>(red, t, n, r);
+            v = before.x[k] + sum_runs<COLUMNS>(red, n, r);
             a.residual[(size_t)n * a.n_out + at] = v;
             a.normed[place_of(a, n, at)] = __float2bfloat16_rn(v * before.w[k]);
         }
@@ -158,53 +155,40 @@ static __device__ inline kv_cuda_skinny slice_rows(kv_cuda_skinny a, int slice, 
     return a;
 }
 
-/* What the registers of a kernel allow. */
-static constexpr int blocks_per_sm(int tiles) {
-    return tiles == 1 ? 2 : 1;
-}
-
 /* Slices of n rows: a block has the columns of one.  Those of a tile lie side by side, so that they share what the L2
  * cache holds of the weights. */
 template <int GROUPS> static __host__ __device__ int count_slices(int n) {
     return GROUPS >= 4 ? kv_cuda_ceil(n, 8 * GROUPS) : 1;
 }
 
-/* Launch: THREADS threads, any number of blocks times slices; shared memory: WARPS * TILES * 16 * 8 * GROUPS floats.
- * GROUPS: groups of 8 columns; TILES: tiles a block works on at once; STEPS: chunks in flight per buffer. One long
- * function, because its registers are the pipeline: two buffers of weights, one loading while the other is multiplied,
- * also across tiles. */
-template <int KIND, int GROUPS, int TILES, int STEPS>
-static __global__ void __launch_bounds__(THREADS, blocks_per_sm(TILES)) multiply_rows(kv_cuda_skinny a, int n_tiles) {
-    extern __shared__ float red[]; /* (WARPS, TILES, GROUPS * 8 columns, 16 rows) */
+/* Launch: THREADS threads, any number of blocks times slices; shared memory: WARPS * 16 * 8 * GROUPS floats.
+ * GROUPS: groups of 8 columns; STEPS: chunks in flight per buffer.  One long function, because its registers are the
+ * pipeline: two buffers of weights, one loading while the other is multiplied, also across tiles. */
+template <int KIND, int GROUPS, int STEPS>
+static __global__ void __launch_bounds__(THREADS, PER_SM) multiply_rows(kv_cuda_skinny a, int n_tiles) {
+    extern __shared__ float red[]; /* (WARPS, GROUPS * 8 columns, 16 rows) */
     __shared__ float rstd[8 * GROUPS];
     const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
     const int slices = count_slices<GROUPS>(a.n), step = gridDim.x / slices;
     if (GROUPS >= 4) a = slice_rows(a, blockIdx.x % slices, 8 * GROUPS);
     const int n_chunks = a.n_in / CHUNK, from = run_start(warp, n_chunks), to = run_start(warp + 1, n_chunks);
-    const int n_units = kv_cuda_ceil(n_tiles, TILES);
     pdl_trigger();
 
-    const __nv_bfloat16 *lo[TILES], *hi[TILES];
-    frag buf[2][STEPS][TILES];
+    const __nv_bfloat16 *lo, *hi;
+    frag buf[2][STEPS];
     uint4 col[2][STEPS][GROUPS]; /* the x that goes with them */
-    int unit = blockIdx.x / slices;
-    auto point = [&](int u) {
-#pragma unroll
-        for (int t = 0; t < TILES; t++) {
-            tile_rows<KIND>(a, min(u * TILES + t, n_tiles - 1), lane, &lo[t], &hi[t]);
-            lo[t] += 8 * (lane % 4);
-            hi[t] += 8 * (lane % 4);
-        }
+    int tile = blockIdx.x / slices;
+    auto point = [&](int t) {
+        tile_rows<KIND>(a, t, lane, &lo, &hi);
+        lo += 8 * (lane % 4);
+        hi += 8 * (lane % 4);
     };
-    auto fetch = [&](frag(&f)[STEPS][TILES], int chunk) {
+    auto fetch = [&](frag(&f)[STEPS], int chunk) {
 #pragma unroll
         for (int s = 0; s < STEPS; s++)
             if (chunk + s < to) {
-#pragma unroll
-                for (int t = 0; t < TILES; t++) {
-                    f[s][t].lo = load_weights(lo[t] + (size_t)(chunk + s) * CHUNK);
-                    f[s][t].hi = load_weights(hi[t] + (size_t)(chunk + s) * CHUNK);
-                }
+                f[s].lo = load_weights(lo + (size_t)(chunk + s) * CHUNK);
+                f[s].hi = load_weights(hi + (size_t)(chunk + s) * CHUNK);
             }
     };
     const __nv_bfloat16 *x = a.x + 8 * lane; /* in bands: 8 elements from 8 (lane % 4) on, of row lane / 4 */
@@ -218,25 +202,23 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(TILES)) multiply
                               : make_uint4(0, 0, 0, 0);
     };
     constexpr int COLUMNS = GROUPS * 8;
-    residual_regs<TILES, COLUMNS> before;
-    float acc[TILES][GROUPS][4];
-    auto work = [&](const frag(&f)[STEPS][TILES], const uint4(&b)[STEPS][GROUPS], int chunk) {
+    residual_regs<COLUMNS> before;
+    float acc[GROUPS][4];
+    auto work = [&](const frag(&f)[STEPS], const uint4(&b)[STEPS][GROUPS], int chunk) {
 #pragma unroll
         for (int s = 0; s < STEPS; s++)
             if (chunk + s < to) {
 #pragma unroll
-                for (int t = 0; t < TILES; t++)
-#pragma unroll
-                    for (int g = 0; g < GROUPS; g++) {
-                        const frag &w = f[s][t];
-                        mma(acc[t][g], w.lo.x, w.hi.x, w.lo.y, w.hi.y, b[s][g].x, b[s][g].y);
-                        mma(acc[t][g], w.lo.z, w.hi.z, w.lo.w, w.hi.w, b[s][g].z, b[s][g].w);
-                    }
+                for (int g = 0; g < GROUPS; g++) {
+                    const frag &w = f[s];
+                    mma(acc[g], w.lo.x, w.hi.x, w.lo.y, w.hi.y, b[s][g].x, b[s][g].y);
+                    mma(acc[g], w.lo.z, w.hi.z, w.lo.w, w.hi.w, b[s][g].z, b[s][g].w);
+                }
             }
     };
 
-    if (unit < n_units) {
-        point(unit);
+    if (tile < n_tiles) {
+        point(tile);
         fetch(buf[0], from);
         fetch(buf[1], from + STEPS);
     }
@@ -249,18 +231,16 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(TILES)) multiply
         rstd[threadIdx.x] = 1;
     }
 
-    for (; unit < n_units; unit += step) {
-        int next = unit + step;
-        if (KIND == KV_SKINNY_RESIDUAL && GROUPS == 1) load_residual<TILES, COLUMNS>(a, unit * TILES, n_tiles, before);
+    for (; tile < n_tiles; tile += step) {
+        int next = tile + step;
+        if (KIND == KV_SKINNY_RESIDUAL && GROUPS == 1) load_residual<COLUMNS>(a, tile, before);
 #pragma unroll
-        for (int t = 0; t < TILES; t++)
+        for (int g = 0; g < GROUPS; g++)
 #pragma unroll
-            for (int g = 0; g < GROUPS; g++)
-#pragma unroll
-                for (int i = 0; i < 4; i++) acc[t][g][i] = 0;
+            for (int i = 0; i < 4; i++) acc[g][i] = 0;
         for (int c = from; c < to; c += 2 * STEPS) {
-            /* as soon as a buffer is used up it loads again: of this unit, then of the next */
-            int more = c + 2 * STEPS < to, go_on = more || next < n_units, then = more ? c + 2 * STEPS : from;
+            /* as soon as a buffer is used up it loads again: of this tile, then of the next */
+            int more = c + 2 * STEPS < to, go_on = more || next < n_tiles, then = more ? c + 2 * STEPS : from;
             work(buf[0], col[0], c);
             if (!more && go_on) point(next);
             if (go_on) {
@@ -273,45 +253,37 @@ static __global__ void __launch_bounds__(THREADS, blocks_per_sm(TILES)) multiply
                 fetch_x(col[1], then + STEPS);
             }
         }
-        if (from >= to && next < n_units) point(next);
+        if (from >= to && next < n_tiles) point(next);
 #pragma unroll
-        for (int t = 0; t < TILES; t++)
+        for (int g = 0; g < GROUPS; g++)
 #pragma unroll
-            for (int g = 0; g < GROUPS; g++)
-#pragma unroll
-                for (int i = 0; i < 4; i++)
-                    red[((warp * TILES + t) * GROUPS * 8 + g * 8 + 2 * (lane % 4) + i % 2) * 16 + lane / 4 +
-                        8 * (i / 2)] = acc[t][g][i];
+            for (int i = 0; i < 4; i++)
+                red[(warp * COLUMNS + g * 8 + 2 * (lane % 4) + i % 2) * TILE + lane / 4 + 8 * (i / 2)] = acc[g][i];
         /* with more columns registers are short: late is better than spilled */
-        if (KIND == KV_SKINNY_RESIDUAL && GROUPS > 1) load_residual<TILES, COLUMNS>(a, unit * TILES, n_tiles, before);
+        if (KIND == KV_SKINNY_RESIDUAL && GROUPS > 1) load_residual<COLUMNS>(a, tile, before);
         __syncthreads();
         if (KIND == KV_SKINNY_SWIGLU)
-            put_swiglu<TILES, COLUMNS>(a, red, rstd, unit * TILES);
+            put_swiglu<COLUMNS>(a, red, rstd, tile);
         else if (KIND == KV_SKINNY_RESIDUAL)
-            put_residual<TILES, COLUMNS>(a, red, unit * TILES, n_tiles, before);
+            put_residual<COLUMNS>(a, red, tile, n_tiles, before);
         else
-            put_plain<TILES, COLUMNS>(a, red, rstd, unit * TILES, n_tiles);
+            put_plain<COLUMNS>(a, red, rstd, tile);
         __syncthreads();
     }
 }
 
-template <int KIND, int GROUPS, int TILES, int STEPS>
+template <int KIND, int GROUPS, int STEPS>
 static cudaError_t launch(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
     int n_sm = kv_cuda_multiprocessors(), n_tiles = count_tiles((kv_skinny_kind)KIND, a);
     if (!n_sm) return cudaErrorInvalidDevice;
-    int units = kv_cuda_ceil(n_tiles, TILES), most = blocks_per_sm(TILES) * n_sm;
-    size_t shared = (size_t)WARPS * TILES * TILE * 8 * GROUPS * sizeof(float);
-    return pdl_launch(multiply_rows<KIND, GROUPS, TILES, STEPS>,
-                      dim3((units < most ? units : most) * count_slices<GROUPS>(a->n)), dim3(THREADS), shared, pdl,
-                      stream, *a, n_tiles);
+    const int most = PER_SM * n_sm, blocks = n_tiles < most ? n_tiles : most;
+    return pdl_launch(multiply_rows<KIND, GROUPS, STEPS>, dim3(blocks * count_slices<GROUPS>(a->n)), dim3(THREADS),
+                      WARPS * TILE * 8 * GROUPS * sizeof(float), pdl, stream, *a, n_tiles);
 }
 
-/* Two tiles at a time read x half as often; more and smaller blocks keep more loads on their way. */
 template <int KIND> static cudaError_t launch_kind(const kv_cuda_skinny *a, int pdl, cudaStream_t stream) {
-    if (a->n <= 8) return launch<KIND, 1, 1, 4>(a, pdl, stream);
-    if (a->n > FEW) return launch<KIND, 4, 1, 1>(a, pdl, stream);
-    int few = count_tiles((kv_skinny_kind)KIND, a) <= 2 * kv_cuda_multiprocessors();
-    return few ? launch<KIND, 2, 1, 2>(a, pdl, stream) : launch<KIND, 2, 2, 2>(a, pdl, stream);
+    if (a->n <= 8) return launch<KIND, 1, 4>(a, pdl, stream);
+    return a->n <= FEW ? launch<KIND, 2, 2>(a, pdl, stream) : launch<KIND, 4, 1>(a, pdl, stream);
 }
 
 /* More rows go through shared memory; but a few more may read weights that are in the L2 cache anyway. */
