@@ -17,7 +17,7 @@ static __global__ void __launch_bounds__(THREADS) append_newest(const __grid_con
     if (a.mid) {
         const float *mid = a.mid + ((size_t)layer * a.n + row) * a.mid_stride, *b1 = a.b1 + layer * a.layer_stride;
         for (int i = threadIdx.x; i < a.n_hidden; i += THREADS)
-            act[i] = silu((a.n_parts == 2 ? mid[i] + mid[a.n_hidden + i] : mid[i]) + b1[i]);
+            act[i] = silu<float>((a.n_parts == 2 ? mid[i] + mid[a.n_hidden + i] : mid[i]) + b1[i]);
         __syncthreads();
     }
     const kv_cuda_seq s = a.seqs[row];

@@ -90,6 +90,15 @@ template <> __device__ __forceinline__ __nv_bfloat16 from_float<__nv_bfloat16>(f
     return __float2bfloat16_rn(x);
 }
 
+/* x * sigmoid(x) for a result of type T: where that is rounded to 8 bits, the fast exponential and quotient do. */
+template <typename T> KV_DEVICE float silu(float x);
+template <> __device__ __forceinline__ float silu<float>(float x) {
+    return x / (1.0f + expf(-x));
+}
+template <> __device__ __forceinline__ float silu<__nv_bfloat16>(float x) {
+    return __fdividef(x, 1.0f + __expf(-x));
+}
+
 /* Two bf16 of a word, the lower address first. */
 KV_DEVICE void unpack_pair(float *x, unsigned w) {
     x[0] = __uint_as_float(w << 16);

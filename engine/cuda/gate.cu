@@ -15,10 +15,10 @@ static __global__ void __launch_bounds__(THREADS) gate_rows(const __grid_constan
     for (int i = threadIdx.x; i < n_hidden; i += THREADS) {
         float x = g.n_parts == 2 ? m[i] + m[n_first + i] : m[i];
         if (g.b1) {
-            act[i] = silu(x + g.b1[i]);
+            act[i] = silu<float>(x + g.b1[i]);
         } else {
             const float *up = m + n_hidden;
-            act[i] = silu(x) * (g.n_parts == 2 ? up[i] + up[n_first + i] : up[i]);
+            act[i] = silu<float>(x) * (g.n_parts == 2 ? up[i] + up[n_first + i] : up[i]);
         }
     }
     __syncthreads();
@@ -28,7 +28,7 @@ static __global__ void __launch_bounds__(THREADS) gate_rows(const __grid_constan
         float *second = act + n_hidden;
         for (int i = warp; i < n_hidden; i += THREADS / 32) {
             float z = warp_dot(g.map + (size_t)i * n_hidden, act, n_hidden);
-            if (lane == 0) second[i] = silu(z + g.map_b[i]);
+            if (lane == 0) second[i] = silu<float>(z + g.map_b[i]);
         }
         __syncthreads();
         last = second;

@@ -8,10 +8,6 @@ KV_DEVICE float logsigmoid(float z) {
     return z >= 0 ? -log1pf(expf(-z)) : z - log1pf(expf(z));
 }
 
-KV_DEVICE float silu(float x) {
-    return x / (1.0f + expf(-x));
-}
-
 /* w x by the lanes of a warp, in every lane. */
 KV_DEVICE float warp_dot(const float *__restrict__ w, const float *x, int n) {
     float z = 0;

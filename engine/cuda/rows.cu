@@ -103,14 +103,6 @@ cudaError_t kv_cuda_norm_rows(void *out, kv_cuda_type type, kv_order order, cons
     KV_CUDA_CASE(type, T, return pick_norm<T>(out, order, x, w, eps, n, dim, stream));
 }
 
-KV_DEVICE float silu(float g, float) {
-    return g / (1.0f + expf(-g));
-}
-/* Its result is rounded to 8 bits, so the fast exponential and quotient do. */
-KV_DEVICE float silu(float g, __nv_bfloat16) {
-    return __fdividef(g, 1.0f + __expf(-g));
-}
-
 /* Grid: n * chunks blocks as embed_rows. */
 template <typename T, int V>
 static __global__ void swiglu_rows(T *out,                   /* (n, n_ff) */
@@ -122,7 +114,7 @@ static __global__ void swiglu_rows(T *out,                   /* (n, n_ff) */
     load_vec(g, gu + (size_t)row * 2 * n_ff + i);
     load_vec(u, gu + (size_t)row * 2 * n_ff + n_ff + i);
 #pragma unroll
-    for (int k = 0; k < V; k++) g[k] = silu(g[k], T()) * u[k];
+    for (int k = 0; k < V; k++) g[k] = silu<T>(g[k]) * u[k];
     store_vec(out + (size_t)row * n_ff + i, g);
 }
 

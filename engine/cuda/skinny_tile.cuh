@@ -27,20 +27,8 @@ KV_DEVICE float rstd_of(const kv_cuda_skinny &a, float sum) {
     return rsqrtf(sum / (float)a.dim + a.eps);
 }
 
-/* x / y for y >= 1, without the branch of the operator: to nearest up to 2^126, zero beyond. */
-KV_DEVICE float divide(float x, float y) {
-    float r;
-    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(y));
-    r = fmaf(r, fmaf(-y, r, 1), r);
-    float q = x * r;
-    q = fmaf(fmaf(-y, q, x), r, q);
-    q = fmaf(fmaf(-y, q, x), r, q);
-    if (y > 0x1p126f) q = 0 * x;
-    return y == 1 ? x : q; /* x may be infinite */
-}
-
 KV_DEVICE float swiglu(float gate, float up) {
-    return divide(gate, 1 + __expf(-gate)) * up;
+    return silu<__nv_bfloat16>(gate) * up;
 }
 
 /* The second matrix starts at a tile of its own; a tile of swiglu has 8 rows of each half. */
