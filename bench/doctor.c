@@ -52,7 +52,7 @@ static void check_host(doctor *d) {
 #ifdef KV_HAVE_CUDA
 /* What memory reaches: the ceiling of any speed figure. */
 static void check_bandwidth(doctor *d, int device, const char *name) {
-    enum { BYTES = 1 << 30, REPS = 10 };
+    enum { BYTES = 1 << 30, REPS = 20 };
     kv_cuda_bandwidth b;
     kv_error err = {0};
     double promised = kv_cuda_datasheet_gb_s(name);

@@ -10,7 +10,7 @@
 #include "engine/cuda/device.h"
 #include "engine/cuda/telemetry.h"
 
-enum { MEASURED_BYTES = 1 << 30, MEASURED_REPS = 10 };
+enum { MEASURED_BYTES = 1 << 30, MEASURED_REPS = 20 };
 
 int kv_gpu_open(kv_gpu *g, int device, kv_error *err) {
     kv_cuda_device d;

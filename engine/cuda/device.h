@@ -22,7 +22,8 @@ int kv_cuda_device_count(int *n, kv_error *err);
 int kv_cuda_device_query(int device, kv_cuda_device *out, kv_error *err);
 
 /* Memory bandwidth in GB/s (1e9), bytes read and written counted: the ceiling that speed figures are measured against.
- * Each is the best of `reps` runs over `bytes` (at least 1 GiB, so that no cache holds it; KV_EARG otherwise). */
+ * Each is the best run over `bytes` (at least 1 GiB, so that no cache holds it; KV_EARG otherwise), once `reps` on end
+ * have not been a thousandth faster. */
 typedef struct kv_cuda_bandwidth {
     double copy_gb_s; /* device-to-device copy */
     double read_gb_s; /* our own kernel that only reads */
