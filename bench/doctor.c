@@ -52,12 +52,11 @@ static void check_host(doctor *d) {
 #ifdef KV_HAVE_CUDA
 /* What memory reaches: the ceiling of any speed figure. */
 static void check_bandwidth(doctor *d, int device, const char *name) {
-    enum { BYTES = 1 << 30, REPS = 20 };
     kv_cuda_bandwidth b;
     kv_error err = {0};
     double promised = kv_cuda_datasheet_gb_s(name);
     char share[64] = "";
-    if (kv_cuda_measure_bandwidth(device, BYTES, REPS, &b, &err)) {
+    if (kv_cuda_measure_bandwidth(device, KV_CUDA_MEASURED_BYTES, KV_CUDA_MEASURED_REPS, &b, &err)) {
         say(d, WARN, "bandwidth", "%s", err.text);
         return;
     }

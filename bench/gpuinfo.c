@@ -10,8 +10,6 @@
 #include "engine/cuda/device.h"
 #include "engine/cuda/telemetry.h"
 
-enum { MEASURED_BYTES = 1 << 30, MEASURED_REPS = 20 };
-
 int kv_gpu_open(kv_gpu *g, int device, kv_error *err) {
     kv_cuda_device d;
     kv_telemetry *t = NULL;
@@ -47,7 +45,7 @@ void kv_gpu_close(kv_gpu *g) {
 
 int kv_gpu_measure(kv_gpu *g, kv_error *err) {
     kv_cuda_bandwidth b;
-    int rc = kv_cuda_measure_bandwidth(g->device, MEASURED_BYTES, MEASURED_REPS, &b, err);
+    int rc = kv_cuda_measure_bandwidth(g->device, KV_CUDA_MEASURED_BYTES, KV_CUDA_MEASURED_REPS, &b, err);
     if (rc == KV_OK) g->copy_gb_s = b.best_gb_s;
     return rc;
 }

@@ -200,8 +200,8 @@ static __global__ void __launch_bounds__(THREADS, PER_SM) attend_decode(const __
         return;
     for (int k = threadIdx.x; k < live; k += THREADS) {
         const int c = k / (D / 2), d = k % (D / 2) * 2;
-        const size_t at = kv_cuda_place(a.d.out_order, row, (kv_head * group + c) * D + d, a.d.n_heads * D);
-        put_out(a.d.out + at, a.d.lse, heads + c, d, whole ? own[k] : merge_parts<D>(parts, n_splits, c, d));
+        const size_t to = kv_cuda_place(a.d.out_order, row, (kv_head * group + c) * D + d, a.d.n_heads * D);
+        put_out(a.d.out + to, a.d.lse, heads + c, d, whole ? own[k] : merge_parts<D>(parts, n_splits, c, d));
     }
 }
 

@@ -21,7 +21,7 @@ typedef struct kv_cuda_decode_attend {
     kv_page_layout layout;
     int n, layer, n_heads, n_kv_heads, head_dim, window;
     int most_slots;               /* no head holds more (host) */
-    kv_order out_order;           /* of out; not plain: n_heads * head_dim a multiple of 32 */
+    kv_order out_order;           /* in bands: out has kv_cuda_whole_bands(n) rows */
     int splits;                   /* of a head in one block, 1 to 8; 0: as fits the GPU.  The bits are the same */
     const float *bias;            /* (width of qkv) added to it, or NULL */
     const float *q_norm, *k_norm; /* (head_dim) or NULL */

@@ -47,7 +47,7 @@ cudaError_t kv_cuda_embed_rows(float *x, const void *embed, kv_cuda_type type, c
                                cudaStream_t stream);
 
 /* out (n, dim) of `type` = x * rsqrt(mean(x^2) + eps) * w, all in fp32 before the last rounding; w (dim) fp32.  order:
- * plain or in bands. */
+ * plain, or bf16 in bands. */
 cudaError_t kv_cuda_norm_rows(void *out, kv_cuda_type type, kv_order order, const float *x, const float *w, float eps,
                               int n, int dim, cudaStream_t stream);
 

@@ -25,7 +25,7 @@ static int cut_buffers(kv_cuda_runner *r, int n, kv_error *err) {
     const kv_shape *s = &in->shape;
     size_t dim = s->dim, nq = (size_t)s->n_heads * s->head_dim, width = nq + 2 * (size_t)s->n_kv_heads * s->head_dim;
     size_t mid = (size_t)kv_cuda_mid_floats(r) * s->n_layers, bands = kv_cuda_whole_bands(n);
-    if (n <= r->decode_rows) return KV_OK;
+    if (n <= r->decode_rows && r->normed == r->decode.p) return KV_OK; /* a reservation may have moved them */
     r->decode_rows = 0;
     int rc = kv_cuda_grow(r, &r->decode, KV_USE_WORKSPACE, kv_cuda_decode_bytes(r, n), "a decode step", err);
     if (rc) return rc;

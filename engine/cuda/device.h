@@ -29,6 +29,7 @@ typedef struct kv_cuda_bandwidth {
     double read_gb_s; /* our own kernel that only reads */
     double best_gb_s; /* the larger of the two */
 } kv_cuda_bandwidth;
+enum { KV_CUDA_MEASURED_BYTES = 1 << 30, KV_CUDA_MEASURED_REPS = 20 }; /* for figures that are shown */
 int kv_cuda_measure_bandwidth(int device, size_t bytes, int reps, kv_cuda_bandwidth *out, kv_error *err);
 
 /* What the maker's datasheet promises for a device of this name, in GB/s; 0 when it is not in the table. */

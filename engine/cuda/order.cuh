@@ -28,7 +28,7 @@ static __host__ __device__ inline size_t kv_cuda_place(kv_order order, int row, 
     return (size_t)row * width + k + moved;
 }
 
-/* Rows that n take. */
+/* Rows that a buffer has room for when it holds n in bands. */
 static __host__ __device__ inline size_t kv_cuda_whole_bands(size_t n) {
     return (n + KV_BAND - 1) / KV_BAND * KV_BAND;
 }

@@ -1,4 +1,4 @@
-/* rows.cu - elementwise work over rows: embedding, RMSNorm, SwiGLU, and the last rows of segments.
+/* rows.cu - elementwise work over rows: embedding, RMSNorm, SwiGLU.
  *
  * All of it is bound by memory: 16-byte accesses where the width allows, and a row is read once.  How a row is cut into
  * blocks depends on its width alone, so its bits never depend on what is packed beside it. */
@@ -85,7 +85,8 @@ static cudaError_t launch_norm(void *out, kv_order order, const float *x, const 
 template <typename T>
 static cudaError_t pick_norm(void *out, kv_order order, const float *x, const float *w, float eps, int n, int dim,
                              cudaStream_t stream) {
-    if (order == KV_ORDER_TURNED || (order != KV_ORDER_PLAIN && dim % KV_BAND_CHUNK)) return cudaErrorInvalidValue;
+    const int banded = order == KV_ORDER_BANDS && sizeof(T) == 2 && dim % KV_BAND_CHUNK == 0;
+    if (order != KV_ORDER_PLAIN && !banded) return cudaErrorInvalidValue;
     if (dim > 4 * NORM_THREADS * NORM_MOST) return cudaErrorInvalidValue;
     if (dim % 4 || !aligned(x, 16) || !aligned(w, 16) || !aligned(out, 4 * sizeof(T)))
         return launch_norm<T, 1, NORM_MOST>(out, order, x, w, eps, n, dim, stream);

@@ -40,7 +40,7 @@ typedef struct kv_cuda_skinny {
     const __nv_bfloat16 *w2; /* plain: more rows (n_out2, n_in), or NULL */
     int n_out, n_out2, n_in; /* n_in a multiple of 32 */
     const __nv_bfloat16 *x;  /* (n, n_in) */
-    kv_order order;          /* of x, in bands or turned: fastest as kv_cuda_skinny_order says, with the same bits */
+    kv_order order;          /* of x, in bands (kv_cuda_whole_bands) or turned: see kv_cuda_skinny_order; same bits */
     kv_order out_order;      /* that h and normed are to have; not plain: n_out a multiple of 32 */
     int n;                   /* any number: slices of at most KV_SKINNY_ROWS run side by side */
     const float *squares;    /* (n, n_squares) partial sums of squares of the rows before the norm, or NULL: rstd = 1 */

@@ -1,7 +1,7 @@
 /* skinny_ring.cuh - how weights and x reach a block of skinny_wide.cu: the copy engine brings them, 64 k at a time,
  * into a ring of stages in shared memory.
  *
- * A stage is 64 k of x (its columns, in product order), then of the weights: rows of 128 bytes, whose 16-byte units the
+ * A stage is 64 k of x (its columns, turned), then of the weights: rows of 128 bytes, whose 16-byte units the
  * copy engine swizzles within 8 rows.  (Rows of 64 bytes took a tenth longer.)  x lies there as the tensor core wants
  * its B operand.  A stage never reaches into the next run; of the last one of a run only half may belong to it. */
 #ifndef KV_CUDA_SKINNY_RING_H

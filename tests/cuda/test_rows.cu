@@ -123,6 +123,7 @@ static int norm_in_bands(void) {
         void *plain = check_device(NULL, bytes), *bands = check_device(NULL, bytes);
         CHECK_CUDA(kv_cuda_norm_rows(plain, KV_CUDA_BF16, KV_ORDER_PLAIN, d_x, d_w, 1e-5f, ROWS, dim, 0));
         CHECK_CUDA(kv_cuda_norm_rows(bands, KV_CUDA_BF16, KV_ORDER_BANDS, d_x, d_w, 1e-5f, ROWS, dim, 0));
+        bad += kv_cuda_norm_rows(bands, KV_CUDA_F32, KV_ORDER_BANDS, d_x, d_w, 1e-5f, 1, 32, 0) == cudaSuccess;
         char *want = (char *)check_host(plain, bytes), *got = (char *)check_host(bands, bytes);
         reorder((__nv_bfloat16 *)got, KV_ORDER_BANDS, KV_ORDER_PLAIN, whole, dim);
         if (memcmp(want, got, bytes)) printf("  other values in bands, width %d\n", dim), bad++;
