@@ -155,8 +155,7 @@ cuda_test_rows:append_handles_every_option
 cuda_test_rows:norm_matches
 cuda_test_sample:greedy_rows
 cuda_test_scores:scores_of
-cuda_test_skinny:dependent launches
-cuda_test_skinny:clusters share
+cuda_test_skinny:every chain once
 LIST
 }
 
