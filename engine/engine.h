@@ -177,7 +177,7 @@ typedef struct kv_generate_stats {
     int64_t n_forked_tokens;    /* slots per head copied from shared prefills, */
     double fork_s;              /* ... and the time of it */
     size_t kv_bytes_peak;       /* allocator's peak over the whole call, all sequences together */
-    int64_t bytes_read;         /* weights (on CUDA also retention gates) + live K and V read by decode steps */
+    int64_t bytes_read;         /* by decode steps: weights (on CUDA also retention gates), live K and V, each once */
     int64_t n_evictions, n_moved, n_page_allocs;
     int64_t n_triggers;             /* reductions of a sequence's whole cache, all sequences together */
     int64_t n_launches;             /* CUDA: kernels of decode steps and their evictions (in graphs or not) */

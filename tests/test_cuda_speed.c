@@ -84,8 +84,24 @@ static void a_prompt_that_does_not_fit_is_a_row_and_the_next_one_runs(void **sta
     cJSON_Delete(rows);
 }
 
+/* The shape's head is a matrix of its own: of the embedding a step reads a row a sequence, which is not counted. */
+static void a_step_reads_every_weight_but_the_embedding_once(void **state) {
+    (void)state;
+    skip_without_gpu();
+    enum { LAYERS = 4, KV_HEADS = 2, HEAD = 64, DIM = 256, N_FF = 512, VOCAB = 1000, BATCH = 3 };
+    const double layer = DIM * ((4 + 2 * KV_HEADS) * HEAD + DIM + 3 * N_FF), slot = 2 * HEAD * KV_HEADS * LAYERS;
+    cJSON *rows = measure("--policy full --ctx 70 --batch 3", 0, 0);
+    const double live = (number_of(rows, 0, "slots_first") + number_of(rows, 0, "slots_last")) / 2;
+    assert_true(live > 70 && live < 100);
+    const double want = 2 * (LAYERS * layer + VOCAB * DIM + BATCH * live * slot);
+    if (number_of(rows, 0, "bytes_per_step") != want)
+        fail_msg("%.1f bytes a step, expected %.1f", number_of(rows, 0, "bytes_per_step"), want);
+    cJSON_Delete(rows);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_step_reads_every_weight_but_the_embedding_once),
         cmocka_unit_test(the_largest_batch_fits_and_larger_ones_are_rows),
         cmocka_unit_test(a_prompt_that_does_not_fit_is_a_row_and_the_next_one_runs),
     };

@@ -370,9 +370,12 @@ static int set_members(kv_cuda_runner *r, kv_seq *const *seqs, int n, kv_error *
     return rc;
 }
 
-/* Bytes of weights that a step reads: the model's, and the retention gates' where the device computes them. */
+/* Bytes of weights that a step reads: the model's, but of an embedding that is not the head as well only a row for each
+ * sequence, which is not counted; and the retention gates' where the device computes them. */
 static int64_t step_weights(const kv_cuda_runner *r) {
-    return (int64_t)(r->base.engine->model.info.weight_bytes + (r->gated ? r->b->gates.bytes : 0));
+    const kv_model *m = &r->base.engine->model;
+    const size_t unread = m->embed_matrix == m->head ? 0 : r->b->base.ops->matrix_bytes(m->embed_matrix);
+    return (int64_t)(m->info.weight_bytes - unread + (r->gated ? r->b->gates.bytes : 0));
 }
 
 /* One more slot for each, as begin_step does on the device. */
