@@ -65,7 +65,7 @@ static __device__ void load_rstd(const kv_cuda_skinny &a, float *rstd) {
 #pragma unroll
             for (int k = 0; k < BATCH; k++) sum += s[k];
         }
-        for (int d = 16; d; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
+        sum = warp_sum(sum, 32);
         if (lane == 0) rstd[n] = rstd_of(a, sum);
     }
 }
