@@ -144,6 +144,7 @@ cuda_test_attend_prompt:peaked attention
 cuda_test_attend_slots:chunks over short caches
 cuda_test_reduce:compacts_in_place
 cuda_test_skinny:every kernel once
+cuda_test_skinny:every chain once
 LIST
     [ $quick = 0 ] || return 0
     cat <<'LIST'
@@ -155,7 +156,6 @@ cuda_test_rows:append_handles_every_option
 cuda_test_rows:norm_matches
 cuda_test_sample:greedy_rows
 cuda_test_scores:scores_of
-cuda_test_skinny:every chain once
 LIST
 }
 

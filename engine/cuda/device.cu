@@ -112,9 +112,9 @@ static cudaError_t best_of(const probe *p, int n_blocks, int reps, double *gb_s)
     for (int idle = 0; rc == cudaSuccess && idle < reps; idle++) {
         float ms = 0;
         rc = time_once(p, n_blocks, &ms);
-        if (rc != cudaSuccess || moved / 1e6 / ms <= *gb_s) continue;
-        if (moved / 1e6 / ms > 1.001 * *gb_s) idle = -1;
-        *gb_s = moved / 1e6 / ms;
+        const double rate = rc == cudaSuccess ? moved / 1e6 / ms : 0;
+        if (rate > 1.001 * *gb_s) idle = -1;
+        if (rate > *gb_s) *gb_s = rate;
     }
     return rc;
 }
